@@ -1,0 +1,394 @@
+"""Every fact the ledger can hold: frozen values named in the past tense.
+
+Outside events are what hosts send; engine events are what the engine concludes. A class's `TYPE` is its
+name in the ledger, `VERSION` its schema version, `PERSONAL` the fields that are stored sealed under the
+person's data key. `domain.codec` turns a value into stored data and back.
+
+Instants are microseconds since 1970, durations microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The resolved timings a session's timers run under; recorded with what starts or changes a timer."""
+
+    session_timeout: int  # µs without interaction after which the session returns to thinking
+    session_cooldown: int  # µs after the timeout in which nothing is offered
+    offer_timeout: int | None = None  # the offered trigger's own timeout, where the config gives one
+    tour_timeout: int | None = None  # of the tour that was started
+    tour_cooldown: int | None = None
+
+
+class Event:
+    """Base of every event value."""
+
+    __slots__ = ()
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    PERSONAL: ClassVar[frozenset[str]] = frozenset()
+
+
+class Outside(Event):
+    """A fact that a host or a vendor sends. `extra` keeps fields this version does not know, sealed."""
+
+    __slots__ = ()
+
+
+class Engine(Event):
+    """A fact that the engine concludes; refused from outside."""
+
+    __slots__ = ()
+
+
+# --- from outside ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Outside):
+    """The user did something in the product."""
+
+    TYPE: ClassVar[str] = "action"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"raw_url", "properties", "extra"})
+
+    type: str  # pageview, click, submit, pageleave, or an explicit name
+    title: str
+    description: str | None = None
+    raw_url: str | None = None
+    canonical_url: str | None = None
+    timestamp_end: int | None = None
+    properties: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage(Outside):
+    """A message in the chat, by the user or by the assistant."""
+
+    TYPE: ClassVar[str] = "chat_message"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"text", "extra"})
+
+    role: str  # user | assistant
+    text: str | None = None  # None only where the person was erased
+    conversation_id: str | None = None
+    timings: Timings | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptionClicked(Outside):
+    """The user chose a quick reply."""
+
+    TYPE: ClassVar[str] = "option_clicked"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    option_id: str
+    nudge_id: str | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction(Outside):
+    """The user reacted to a message."""
+
+    TYPE: ClassVar[str] = "reaction"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    value: str
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TourStarted(Outside):
+    """A tour began."""
+
+    TYPE: ClassVar[str] = "tour_started"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    tour_id: str  # registry id or provider flow id, as sent
+    step: str | int | None = None
+    timings: Timings | None = None
+    registry_id: str | None = None  # of the tour in the config in force; added by the service
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TourStep(Outside):
+    """A running tour reached a step."""
+
+    TYPE: ClassVar[str] = "tour_step"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    tour_id: str
+    step: str | int | None = None
+    registry_id: str | None = None  # of the tour in the config in force; added by the service
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TourEnded(Outside):
+    """A tour was completed or dismissed."""
+
+    TYPE: ClassVar[str] = "tour_ended"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    tour_id: str
+    step: str | int | None = None
+    outcome: str | None = None  # completed | dismissed
+    timings: Timings | None = None
+    registry_id: str | None = None  # of the tour in the config in force; added by the service
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeShown(Outside):
+    """A nudge became visible to the user. The first such fact of a nudge claims it for its tab."""
+
+    TYPE: ClassVar[str] = "nudge_shown"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    nudge_id: str
+    tab_id: str | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeDismissed(Outside):
+    """A nudge was put away, by the user or because nobody answered it."""
+
+    TYPE: ClassVar[str] = "nudge_dismissed"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    nudge_id: str
+    tab_id: str | None = None
+    by: str | None = None  # user | timeout
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationLinked(Outside):
+    """The session belongs to a conversation in a chat system."""
+
+    TYPE: ClassVar[str] = "conversation_linked"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    conversation_id: str
+    link: str  # new | reply_existing
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserIdentified(Outside):
+    """The host said who the user is, perhaps who they were before."""
+
+    TYPE: ClassVar[str] = "user_identified"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"email", "traits", "extra"})
+
+    previous_id: str | None = None
+    email: str | None = None
+    traits: Mapping[str, Any] | None = None
+    timezone: str | None = None  # copied out of the traits: limits and quiet hours run on it
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoalReached(Outside):
+    """The user did what a nudge was meant to help with."""
+
+    TYPE: ClassVar[str] = "goal_reached"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    goal_id: str
+    extra: Mapping[str, Any] | None = None
+
+
+# --- from the engine ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeOffered(Engine):
+    """Criteria met, every gate open. Its event id is the nudge id and the decision id."""
+
+    TYPE: ClassVar[str] = "nudge_offered"
+
+    trigger_id: str
+    user_id: str | None
+    noticed_at: int
+    expires_at: int
+    timings: Timings
+    message: Mapping[str, Any]  # what a channel shows: body, tours, options, target, channels
+    explanation: Mapping[str, Any]  # the evaluator's own output
+    goal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeWithheld(Engine):
+    """Criteria met, a gate closed; once per trigger, gate and episode."""
+
+    TYPE: ClassVar[str] = "nudge_withheld"
+
+    trigger_id: str
+    user_id: str | None
+    gate: str
+    reason: str
+    episode: str  # the recorded fact that started the episode
+    noticed_at: int
+    explanation: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionTimedOut(Engine):
+    """Nobody interacted for longer than the timeout in force; the session is thinking again."""
+
+    TYPE: ClassVar[str] = "interaction_timed_out"
+
+    previous_state: str
+    timeout: int  # µs, the timeout that was in force
+    cooldown: int  # µs, the cooldown that begins
+    noticed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpent(Engine):
+    """An offer, as the user's own stream counts it: per-user limits hold across sessions and servers."""
+
+    TYPE: ClassVar[str] = "budget_spent"
+
+    trigger_id: str
+    session_id: str
+    nudge_id: str
+    offered_at: int
+    expires_at: int
+    holdout: bool = False  # withheld as holdout: runs the trigger's cooldown, spends no budget
+
+
+@dataclass(frozen=True, slots=True)
+class UserLinked(Engine):
+    """What a `user_identified` in some session means for this user's own stream.
+
+    Appended to the stream of the identified user, and to the stream of the anonymous id that was merged
+    into it, so that either stream alone says to whom its counters belong.
+    """
+
+    TYPE: ClassVar[str] = "user_linked"
+
+    session_id: str | None
+    merged_from: str | None = None  # in the identified user's stream: the anonymous id that is now this user
+    merged_into: str | None = None  # in the anonymous id's stream: the user it became
+    timezone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeDelivered(Engine):
+    """A channel handed the nudge over; in `nudge-<id>`."""
+
+    TYPE: ClassVar[str] = "nudge_delivered"
+
+    channel: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeClosed(Engine):
+    """The nudge is no longer open; in `nudge-<id>`."""
+
+    TYPE: ClassVar[str] = "nudge_closed"
+
+    reason: str  # answered | dismissed | superseded | expired
+    session_id: str
+    user_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigActivated(Engine):
+    """A product's config, whole, with the revision that is in force from here on."""
+
+    TYPE: ClassVar[str] = "config_activated"
+
+    revision: str
+    config: Mapping[str, Any]  # as parsed, before defaults
+
+
+@dataclass(frozen=True, slots=True)
+class EngineActivated(Engine):
+    """The code that decides from here on."""
+
+    TYPE: ClassVar[str] = "engine_activated"
+
+    engine_version: str
+    predicates: Mapping[str, str]  # name -> declared version
+    tzdata: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFailed(Engine):
+    """The evaluator failed on these facts; the facts are stored all the same."""
+
+    TYPE: ClassVar[str] = "evaluation_failed"
+
+    error: str
+    noticed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedInput(Engine):
+    """A source that cannot be told sent something that could not be stored; in `product`."""
+
+    TYPE: ClassVar[str] = "rejected_input"
+
+    faults: tuple[Mapping[str, str], ...]  # path and detail of each, never a value
+
+
+OUTSIDE_TYPES: Mapping[str, type[Outside]] = {
+    cls.TYPE: cls
+    for cls in (
+        Action,
+        ChatMessage,
+        OptionClicked,
+        Reaction,
+        TourStarted,
+        TourStep,
+        TourEnded,
+        NudgeShown,
+        NudgeDismissed,
+        ConversationLinked,
+        UserIdentified,
+        GoalReached,
+    )
+}
+ENGINE_TYPES: Mapping[str, type[Engine]] = {
+    cls.TYPE: cls
+    for cls in (
+        NudgeOffered,
+        NudgeWithheld,
+        InteractionTimedOut,
+        BudgetSpent,
+        UserLinked,
+        NudgeDelivered,
+        NudgeClosed,
+        ConfigActivated,
+        EngineActivated,
+        EvaluationFailed,
+        RejectedInput,
+    )
+}
+# Names that the contract reserves for the engine and that later versions will write.
+RESERVED_TYPES: frozenset[str] = frozenset(
+    {
+        "delivery_attempted",
+        "delivery_failed",
+        "delivery_unknown",
+        "nudge_proposed",
+        "judge_answered",
+        "reply_generated",
+        "summary_generated",
+        "action_relabelled",
+        "user_erased",
+    }
+)
+TYPES: Mapping[str, type[Event]] = {**OUTSIDE_TYPES, **ENGINE_TYPES}
