@@ -1,0 +1,97 @@
+"""A session's actions, in the order in which they happened."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class ActionFact(NamedTuple):
+    """What criteria can see of an action. Ordered by (`occurred_at`, `event_id`)."""
+
+    occurred_at: int
+    event_id: str
+    version: int  # in the session's stream
+    type: str
+    title: str
+    url: str | None  # canonical
+    properties: Mapping[str, Any] | None
+
+
+def _order(action: ActionFact) -> tuple[int, str]:
+    return action[0], action[1]
+
+
+class History:
+    """An immutable sequence of actions that shares its storage with its successors.
+
+    Appending to the newest value reuses the list in place (earlier values keep their own length), anything
+    else copies. `marks` belongs to one ruleset at a time: for each action the bits of the `where`s that it
+    matches, filled lazily by the evaluator; a cache, never part of the value.
+    """
+
+    __slots__ = ("_actions", "_instants", "_length", "marks", "marks_of")
+
+    def __init__(self, actions: list[ActionFact] | None = None) -> None:
+        self._actions: list[ActionFact] = actions or []
+        self._instants: list[int] = [a[0] for a in self._actions]
+        self._length = len(self._actions)
+        self.marks: list[int] = []
+        self.marks_of: object = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> ActionFact:
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        return self._actions[index if index >= 0 else self._length + index]
+
+    def __iter__(self) -> Iterator[ActionFact]:
+        return (self._actions[i] for i in range(self._length))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"History({list(self)!r})"
+
+    def extended(self, new: Iterable[ActionFact]) -> History:
+        """This history with `new` actions, each at its place."""
+        added = list(new)
+        if not added:
+            return self
+        ordered = all(_order(a) < _order(b) for a, b in zip(added, added[1:], strict=False))
+        if ordered and (not self._length or _order(self._actions[self._length - 1]) < _order(added[0])):
+            if len(self._actions) == self._length:
+                actions, instants, marks = self._actions, self._instants, self.marks
+            else:  # somebody else went on from here: leave that branch alone
+                actions, instants = self._actions[: self._length], self._instants[: self._length]
+                marks = self.marks[: self._length]
+            actions += added
+            instants += [a[0] for a in added]
+            successor = History.__new__(History)
+            successor._actions, successor._instants = actions, instants
+            successor._length = len(actions)
+            successor.marks, successor.marks_of = marks, self.marks_of
+            return successor
+        merged = self._actions[: self._length]
+        for action in added:
+            insort(merged, action, key=_order)
+        return History(merged)
+
+    def since(self, instant: int) -> int:
+        """Index of the first action that happened at or after `instant`."""
+        return bisect_left(self._instants, instant, 0, self._length)
+
+    def until(self, instant: int) -> int:
+        """Index after the last action that happened at or before `instant`."""
+        return bisect_right(self._instants, instant, 0, self._length)
+
+    def slots(self) -> tuple[list[ActionFact], int]:
+        """The shared list and how much of it is this value's; for the evaluator's inner loops only."""
+        return self._actions, self._length

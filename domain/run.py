@@ -1,0 +1,346 @@
+"""The life of sessions: due timers, a batch of facts, an evaluation; for the service, backtests and replay.
+
+`Turn` is where one batch (or one due timer) meets the rules. It reads a `World` of folded states, writes
+what it concludes into that world's overlay, and lists every event to be stored. It raises `Missing` where a
+state is needed that the world does not have; the caller loads it and begins the turn anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol, TypeVar
+
+from domain import events, session, user
+from domain.decide import Draft, decide, draft
+from domain.envelope import nudge_stream, session_stream, user_stream
+from domain.events import Timings
+from domain.session import Fact, SessionState
+from domain.triggers import Evaluation, Ruleset, Situation, evaluate
+from domain.user import UserState
+
+
+class Incoming(Protocol):
+    """An outside event that passed its checks."""
+
+    @property
+    def event_id(self) -> str | None: ...
+    @property
+    def event(self) -> events.Outside: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def occurred_at(self) -> int: ...
+
+
+class Live(NamedTuple):
+    """A session's state and the next instant at which time alone may change an outcome."""
+
+    state: SessionState
+    next_evaluation: int | None = None
+
+    def due(self) -> int | None:
+        """The next instant at which the session must be looked at; None: idle."""
+        timeout = self.state.timeout_due
+        if timeout is None or self.next_evaluation is None:
+            return self.next_evaluation if timeout is None else timeout
+        return min(timeout, self.next_evaluation)
+
+
+class Missing(Exception):
+    """The world lacks this stream's state."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+
+V_co = TypeVar("V_co", covariant=True)
+
+
+class Lookup(Protocol[V_co]):
+    """A mapping as far as a world asks it."""
+
+    def get(self, key: str, /) -> V_co | None: ...
+
+
+class World:
+    """Folded states of one product, and what a turn has changed of them."""
+
+    def __init__(
+        self,
+        sessions: Lookup[Live],
+        users: Lookup[UserState],
+        *,
+        complete: bool = False,  # what is not here does not exist yet
+    ) -> None:
+        self._sessions, self._users, self._complete = sessions, users, complete
+        self.changed_sessions: dict[str, Live] = {}
+        self.changed_users: dict[str, UserState] = {}
+        self.read: dict[str, int] = {}  # every stream read, with its version when first read
+
+    def session(self, session_id: str) -> Live:
+        live = self.changed_sessions.get(session_id) or self._sessions.get(session_id)
+        if live is None:
+            if not self._complete:
+                raise Missing(session_stream(session_id))
+            live = Live(SessionState(session_id))
+        self.read.setdefault(session_stream(session_id), live.state.version)
+        return live
+
+    def user(self, user_id: str) -> UserState:
+        state = self.changed_users.get(user_id) or self._users.get(user_id)
+        if state is None:
+            if not self._complete:
+                raise Missing(user_stream(user_id))
+            state = UserState(user_id)
+        self.read.setdefault(user_stream(user_id), state.version)
+        return state
+
+
+class Stored(NamedTuple):
+    """An event that the turn wants stored."""
+
+    stream: str
+    event_id: str
+    event: events.Event
+    at: int
+    cause: str | None
+    user_id: str | None
+    incoming: Incoming | None  # None: made by the engine
+
+
+class Transition(NamedTuple):
+    """The machine moved."""
+
+    at: int
+    session_id: str
+    source: str
+    target: str
+    cause: str  # the type of the event
+
+
+class Turn:
+    """One batch of a session, or its due timers, against the rules in force."""
+
+    def __init__(self, product: str, rules: Ruleset, world: World, now: int) -> None:
+        self.product, self.rules, self.world, self.now = product, rules, world, now
+        self.stored: list[Stored] = []
+        self.transitions: list[Transition] = []
+        self.evaluation: Evaluation | None = None  # the newest
+        self.own = 0  # where in `stored` the batch itself begins; before it, what came due earlier
+
+    # --- what callers ask ------------------------------------------------------------------------
+
+    def timers(self, session_id: str, before: int) -> None:
+        """Apply, each at its own instant, all that came due before `before`."""
+        while True:
+            live = self.world.session(session_id)
+            due = live.due()
+            if due is None or due >= before:
+                return
+            cause = None
+            state = live.state
+            if state.timeout_due == due:
+                timed_out = events.InteractionTimedOut(
+                    state.current_state, state.timeout, state.cooldown, self.now
+                )
+                cause = self._conclude(
+                    draft(self.product, session_stream(session_id), timed_out, due, None, state.current_state)
+                )
+            self._evaluate(session_id, due, cause)
+
+    def record(self, session_id: str, batch: Sequence[Incoming], at: int) -> None:
+        """Store a batch of outside events of one session at `at`, then evaluate once."""
+        self.timers(session_id, at)
+        self.own = len(self.stored)
+        live = self.world.session(session_id)
+        state = live.state
+        at = max(at, state.at)  # a stream's instants never decrease, whatever the clock does
+        stream = session_stream(session_id)
+        run: list[Fact] = []
+        last: str | None = None
+        for incoming in batch:
+            assert incoming.event_id is not None
+            event = self._enriched(state, incoming.event)
+            last = incoming.event_id
+            fact = Fact(
+                state.version + len(run) + 1,
+                at,
+                min(incoming.occurred_at, at),
+                last,
+                incoming.user_id,
+                event,
+            )
+            self.stored.append(Stored(stream, last, event, at, None, incoming.user_id, incoming))
+            if type(event) is events.Action:
+                run.append(fact)
+                continue
+            before = session.fold(state, run)
+            state = self._moved(session.evolve(before, fact), before, fact)
+            run = []
+            self.world.changed_sessions[session_id] = Live(state, live.next_evaluation)
+            self._consequences(before, state, fact)
+        if run:
+            state = session.fold(state, run)
+        self.world.changed_sessions[session_id] = Live(state, live.next_evaluation)
+        self._evaluate(session_id, at, last)
+
+    def record_user(self, user_id: str, batch: Sequence[Incoming], at: int) -> None:
+        """Store outside events that name no session in their user's stream."""
+        for incoming in batch:
+            assert incoming.event_id is not None
+            state = self.world.user(user_id)
+            at = max(at, state.at)
+            fact = Fact(
+                state.version + 1, at, min(incoming.occurred_at, at), incoming.event_id, user_id, incoming.event
+            )
+            stream = user_stream(user_id)
+            self.stored.append(Stored(stream, fact.event_id, fact.event, at, None, user_id, incoming))
+            known = state
+            self.world.changed_users[user_id] = user.evolve(state, fact)
+            if isinstance(incoming.event, events.UserIdentified):
+                self._identified(None, known, incoming.event, at, fact.event_id)
+
+    def rearm(self, session_id: str, at: int) -> None:
+        """Recompute the next due instant under the rules in force; nothing is concluded."""
+        live = self.world.session(session_id)
+        evaluation = evaluate(self._situation(session_id, at), self.rules)
+        self.world.changed_sessions[session_id] = Live(live.state, evaluation.next_at)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _moved(self, after: SessionState, before: SessionState, fact: Fact) -> SessionState:
+        if after.current_state != before.current_state:
+            self.transitions.append(
+                Transition(
+                    fact.at, after.session_id, before.current_state, after.current_state, fact.event.TYPE
+                )
+            )
+        return after
+
+    def _enriched(self, state: SessionState, event: events.Outside) -> events.Outside:
+        """The event with the resolved timings it runs under and its tour's registry id."""
+        settings = self.rules.config
+        match event:
+            case events.Action():
+                return event
+            case events.ChatMessage():
+                return replace(
+                    event, timings=Timings(settings.interaction_timeout, settings.cooldown_period)
+                )
+            case events.TourStarted() | events.TourEnded():
+                tour = settings.tour(event.tour_id)
+                timings = Timings(
+                    settings.interaction_timeout,
+                    settings.cooldown_period,
+                    None,
+                    tour.interaction_timeout if tour else None,
+                    tour.cooldown_period if tour else None,
+                )
+                return replace(event, timings=timings, registry_id=tour.id if tour else None)
+            case events.TourStep():
+                tour = settings.tour(event.tour_id)
+                return replace(event, registry_id=tour.id) if tour else event
+            case _:
+                return event
+
+    def _consequences(self, before: SessionState, after: SessionState, fact: Fact) -> None:
+        """What an outside event means for other streams."""
+        event = fact.event
+        closed = _closed(before, after, fact.at)
+        if closed is not None:
+            reason = "dismissed" if isinstance(event, events.NudgeDismissed) else "answered"
+            closing = events.NudgeClosed(reason, after.session_id, after.user_id)
+            self._conclude(draft(self.product, nudge_stream(closed), closing, fact.at, fact.event_id, ""))
+        if isinstance(event, events.UserIdentified) and fact.user_id:
+            known = self.world.user(fact.user_id)
+            self._identified(after.session_id, known, event, fact.at, fact.event_id)
+
+    def _identified(
+        self, session_id: str | None, known: UserState, event: events.UserIdentified, at: int, cause: str
+    ) -> None:
+        previous = event.previous_id
+        merged: str | None = None
+        if previous and previous != known.user_id:
+            anonymous = self.world.user(previous)
+            if not anonymous.identified and anonymous.merged_into is None:
+                merged = previous
+        news = event.timezone is not None and event.timezone != known.timezone
+        if known.identified and merged is None and not news:
+            return
+        linked = events.UserLinked(session_id, merged_from=merged, timezone=event.timezone)
+        self._conclude(
+            draft(self.product, user_stream(known.user_id), linked, max(at, known.at), cause, "")
+        )
+        if merged is not None:
+            anonymous = self.world.user(merged)
+            linked = events.UserLinked(session_id, merged_into=known.user_id)
+            self._conclude(
+                draft(self.product, user_stream(merged), linked, max(at, anonymous.at), cause, "")
+            )
+
+    def _situation(self, session_id: str, at: int) -> Situation:
+        state = self.world.session(session_id).state
+        who: UserState | None = None
+        aliases: tuple[UserState, ...] = ()
+        others: list[SessionState] = []
+        if state.user_id is not None:
+            who = self.world.user(state.user_id)
+            while who.merged_into is not None:
+                who = self.world.user(who.merged_into)
+            aliases = tuple([self.world.user(name) for name in who.merged_from])
+            for owner in (who, *aliases):
+                for other in owner.last_sessions:
+                    if other != session_id and all(other != known.session_id for known in others):
+                        others.append(self.world.session(other).state)
+        return Situation(self.product, state, who, aliases, tuple(others), at, self.now)
+
+    def _evaluate(self, session_id: str, at: int, cause: str | None) -> None:
+        """One evaluation, and the events that record what it concluded. A failure costs no fact."""
+        situation = self._situation(session_id, at)
+        try:
+            evaluation = evaluate(situation, self.rules)
+            drafts = decide(evaluation, situation, self.rules, cause)
+        except Exception as error:  # whatever it is: facts are stored, and the failure is one
+            failed = events.EvaluationFailed(f"{type(error).__name__}: {error}"[:500], self.now)
+            live = self.world.session(session_id)
+            self.world.changed_sessions[session_id] = Live(live.state, None)
+            self._conclude(draft(self.product, session_stream(session_id), failed, at, cause, ""))
+            return
+        self.evaluation = evaluation
+        self.world.changed_sessions[session_id] = Live(situation.session, evaluation.next_at)
+        for made in drafts:
+            self._conclude(made)
+        if any(made.event.TYPE == events.NudgeOffered.TYPE for made in drafts):
+            # The offer closed gates that were open: look again when they open.
+            after = evaluate(self._situation(session_id, at), self.rules)
+            self.world.changed_sessions[session_id] = Live(
+                self.world.session(session_id).state, after.next_at
+            )
+
+    def _conclude(self, made: Draft) -> str:
+        """Take an engine event into the world; its id."""
+        stream, event = made.stream, made.event
+        self.stored.append(Stored(stream, made.event_id, event, made.at, made.cause, None, None))
+        kind, _, name = stream.partition("-")
+        if kind == "session":
+            live = self.world.session(name)
+            fact = Fact(live.state.version + 1, made.at, made.at, made.event_id, None, event)
+            state = self._moved(session.evolve(live.state, fact), live.state, fact)
+            self.world.changed_sessions[name] = Live(state, live.next_evaluation)
+        elif kind == "user":
+            known = self.world.user(name)
+            fact = Fact(known.version + 1, made.at, made.at, made.event_id, None, event)
+            self.world.changed_users[name] = user.evolve(known, fact)
+        return made.event_id
+
+
+def _closed(before: SessionState, after: SessionState, at: int) -> str | None:
+    """The nudge whose offer the step from `before` to `after` closed; None: none."""
+    offer = before.open_offer(at)
+    if offer is None:
+        return None
+    following = after.offer
+    still = following is not None and following.nudge_id == offer.nudge_id and following.open
+    return None if still else offer.nudge_id
