@@ -1,0 +1,1 @@
+"""Derived from events, disposable, free of side effects."""

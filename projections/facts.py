@@ -1,0 +1,91 @@
+"""From rows of the ledger to facts that folds take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import codec, events
+from domain.envelope import Recorded
+from domain.instants import text
+from domain.session import Fact
+from eventstore import keys
+
+ERASED = "(erased)"
+
+
+def fact(row: Recorded, data_keys: Mapping[str, bytes] | None = None) -> Fact:
+    """The fact of a row; `data_keys` None: personal fields are not wanted."""
+    clear = orjson.loads(row.data)
+    personal = None if data_keys is None else personal_of(row, data_keys)
+    event = codec.decode(row.type, row.schema_version, clear, personal)
+    return Fact(row.version, row.at, row.occurred_at, row.event_id, clear.get("user_id"), event)
+
+
+def facts(rows: Iterable[Recorded], data_keys: Mapping[str, bytes] | None = None) -> list[Fact]:
+    return [fact(row, data_keys) for row in rows]
+
+
+def personal_of(row: Recorded, data_keys: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """The unsealed personal fields; None where there are none or the key is gone."""
+    if row.sealed is None or row.key_id is None:
+        return None
+    key = data_keys.get(row.key_id)
+    if key is None:
+        return None
+    try:
+        plain = keys.unseal(key, row.sealed, keys.binding(row.product, row.event_id))
+    except (InvalidTag, ValueError):
+        return None
+    return orjson.loads(plain)  # type: ignore[no-any-return]
+
+
+async def keys_of(conn: AsyncConnection, rows: Sequence[Recorded]) -> dict[str, bytes]:
+    """The data keys that these rows are sealed under, as far as they still exist."""
+    return await keys.load_keys(conn, {row.key_id for row in rows if row.key_id is not None})
+
+
+def event_json(row: Recorded, data_keys: Mapping[str, bytes]) -> dict[str, Any]:
+    """An event as the API shows it: contract section 4's JSON with its place in the ledger."""
+    data: dict[str, Any] = orjson.loads(row.data)
+    user_id = data.pop("user_id", None) if row.origin == "outside" else data.get("user_id")
+    if row.sealed is not None:
+        personal = personal_of(row, data_keys)
+        if personal is None:
+            data.update(dict.fromkeys(sorted(_personal_names(row.type)), ERASED))
+        else:
+            data.update(personal.pop("extra", None) or {})
+            data.update(personal)
+    kind, _, name = row.stream.partition("-")
+    return {
+        "event_id": row.event_id,
+        "type": row.type,
+        "schema_version": row.schema_version,
+        "session_id": name if kind == "session" else None,
+        "user_id": user_id or (name if kind == "user" else None),
+        "stream": row.stream,
+        "version": row.version,
+        "position": row.position,
+        "product_seq": row.product_seq,
+        "origin": row.origin,
+        "source": row.source,
+        "at": text(row.at),
+        "recorded_at": text(row.recorded_at),
+        "occurred_at": text(row.occurred_at),
+        "clock_suspect": row.clock_suspect,
+        "batch_id": row.batch_id,
+        "correlation_id": row.correlation_id,
+        "causation_id": row.causation_id,
+        "config_revision": row.config_revision,
+        "engine_version": row.engine_version,
+        "data": data,
+    }
+
+
+def _personal_names(kind: str) -> frozenset[str]:
+    cls = events.TYPES.get(kind)
+    return cls.PERSONAL - {"extra"} if cls is not None else frozenset()

@@ -1,0 +1,160 @@
+"""The projections that are written in the transaction of their events: sessions, decisions, nudges.
+
+All derived. Their rows are what lists and look-ups by user read; what a session is, is folded from events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import events
+from domain.envelope import Recorded
+from domain.instants import text
+from domain.run import Live
+
+
+class Written(NamedTuple):
+    """A stored event beside its value."""
+
+    row: Recorded
+    event: events.Event
+
+
+_SESSIONS = sa.text(
+    "INSERT INTO sessions (product, session_id, user_id, version, last_event_at, current_state,"
+    " tour_running, open_until, next_due) VALUES (:product, :session_id, :user_id, :version,"
+    " :last_event_at, :current_state, :tour_running, :open_until, :next_due)"
+    " ON CONFLICT (product, session_id) DO UPDATE SET user_id = excluded.user_id,"
+    " version = excluded.version, last_event_at = excluded.last_event_at,"
+    " current_state = excluded.current_state, tour_running = excluded.tour_running,"
+    " open_until = excluded.open_until, next_due = excluded.next_due"
+).bindparams(
+    sa.bindparam("tour_running", type_=sa.Boolean),
+    sa.bindparam("user_id", type_=sa.Text),
+    sa.bindparam("open_until", type_=sa.BigInteger),
+    sa.bindparam("next_due", type_=sa.BigInteger),
+)
+_DECISIONS = sa.text(
+    "INSERT INTO decisions (position, product, decision_id, outcome, trigger_id, session_id, user_id, at,"
+    " reason, summary, batch_id) VALUES (:position, :product, :decision_id, :outcome, :trigger_id,"
+    " :session_id, :user_id, :at, :reason, :summary, :batch_id)"
+).bindparams(sa.bindparam("user_id", type_=sa.Text))
+_NUDGES = sa.text(
+    "INSERT INTO nudges (product, nudge_id, session_id, user_id, trigger_id, position, at, expires_at)"
+    " VALUES (:product, :nudge_id, :session_id, :user_id, :trigger_id, :position, :at, :expires_at)"
+).bindparams(sa.bindparam("user_id", type_=sa.Text))
+_SHOWN = sa.text(
+    "UPDATE nudges SET shown_tab = :tab, shown_at = :at"
+    " WHERE product = :product AND nudge_id = :nudge_id AND shown_at IS NULL"
+).bindparams(sa.bindparam("tab", type_=sa.Text))
+_CLOSED = sa.text(
+    "UPDATE nudges SET closed_at = :at, closed_reason = :reason"
+    " WHERE product = :product AND nudge_id = :nudge_id AND closed_at IS NULL"
+)
+
+
+async def apply(
+    conn: AsyncConnection, written: Sequence[Written], sessions: Iterable[tuple[str, Live]]
+) -> None:
+    """Write what the group's events change. Inside their transaction."""
+    rows = [session_row(product, live) for product, live in sessions]
+    if rows:
+        await conn.execute(_SESSIONS, rows)
+    batches: dict[sa.TextClause, list[dict[str, Any]]] = {}
+    for item in written:
+        for statement, row in _changes(item):
+            batches.setdefault(statement, []).append(row)
+    for statement in (_DECISIONS, _NUDGES, _SHOWN, _CLOSED):
+        if statement in batches:
+            await conn.execute(statement, batches[statement])
+
+
+def session_row(product: str, live: Live) -> dict[str, Any]:
+    state = live.state
+    offer = state.offer
+    return {
+        "product": product,
+        "session_id": state.session_id,
+        "user_id": state.user_id,
+        "version": state.version,
+        "last_event_at": state.last_event_at,
+        "current_state": state.current_state,
+        "tour_running": state.active_tour_id is not None,
+        "open_until": offer.expires_at if offer is not None and offer.open else None,
+        "next_due": live.due(),
+    }
+
+
+def _changes(item: Written) -> list[tuple[sa.TextClause, dict[str, Any]]]:
+    row = item.row
+    match item.event:
+        case events.NudgeOffered() as offered:
+            nudge = {
+                "product": row.product,
+                "nudge_id": row.event_id,
+                "session_id": session_of(row),
+                "user_id": offered.user_id,
+                "trigger_id": offered.trigger_id,
+                "position": row.position,
+                "at": row.at,
+                "expires_at": offered.expires_at,
+            }
+            return [(_DECISIONS, decision_row(item)), (_NUDGES, nudge)]
+        case events.NudgeWithheld():
+            return [(_DECISIONS, decision_row(item))]
+        case events.NudgeShown() as shown:
+            return [(_SHOWN, _nudge_change(row, shown.nudge_id) | {"tab": shown.tab_id})]
+        case events.NudgeClosed() as closed:
+            nudge_id = row.stream.removeprefix("nudge-")
+            return [(_CLOSED, _nudge_change(row, nudge_id) | {"reason": closed.reason})]
+        case _:
+            return []
+
+
+def _nudge_change(row: Recorded, nudge_id: str) -> dict[str, Any]:
+    return {"product": row.product, "nudge_id": nudge_id, "at": row.at}
+
+
+def session_of(row: Recorded) -> str:
+    return row.stream.removeprefix("session-")
+
+
+def decision_row(item: Written) -> dict[str, Any]:
+    """The row of a decision in the table `decisions`."""
+    row, event = item.row, item.event
+    assert isinstance(event, (events.NudgeOffered, events.NudgeWithheld))
+    offered = isinstance(event, events.NudgeOffered)
+    return {
+        "position": row.position,
+        "product": row.product,
+        "decision_id": row.event_id,
+        "outcome": "offered" if offered else "withheld",
+        "trigger_id": event.trigger_id,
+        "session_id": session_of(row),
+        "user_id": event.user_id,
+        "at": row.at,
+        "reason": event.reason if isinstance(event, events.NudgeWithheld) else "ok",
+        "summary": event.explanation["summary"],
+        "batch_id": row.batch_id,
+    }
+
+
+def decision_json(row: Any) -> dict[str, Any]:
+    """A decision as lists show it, from a mapping with the table's columns."""
+    offered = row["outcome"] == "offered"
+    return {
+        "decision_id": row["decision_id"],
+        "nudge_id": row["decision_id"] if offered else None,
+        "outcome": row["outcome"],
+        "trigger_id": row["trigger_id"],
+        "session_id": row["session_id"],
+        "user_id": row["user_id"],
+        "at": text(row["at"]),
+        "position": row["position"],
+        "reason": row["reason"],
+        "summary": row["summary"],
+    }

@@ -1,0 +1,224 @@
+"""Questions to the ledger and its derived tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import session
+from domain.envelope import Recorded, nudge_stream
+from domain.instants import text
+from domain.session import SessionState
+from eventstore import reader, schema
+from projections import facts, tables
+
+Row = dict[str, Any]
+
+
+class DecisionQuery(NamedTuple):
+    """Which decisions are wanted; None: any."""
+
+    user_id: str | None = None
+    session_id: str | None = None
+    trigger_id: str | None = None
+    outcome: str | None = None
+    start: int | None = None  # at, included
+    end: int | None = None  # at, excluded
+    before: int | None = None  # position: the page after
+    limit: int = 100
+
+
+class Secrets(NamedTuple):
+    server_key_hash: str | None
+    webhook_secret_hash: str | None
+    token_secret: str | None
+
+
+def session_of(session_id: str, rows: Iterable[Recorded]) -> SessionState:
+    """The session that these rows tell, without personal fields."""
+    return session.fold(SessionState(session_id), facts.facts(rows))
+
+
+async def armed(conn: AsyncConnection) -> list[tuple[str, str, int]]:
+    """Every session that is to be looked at: product, session, due instant."""
+    t = tables.sessions
+    rows = await conn.execute(
+        sa.select(t.c.product, t.c.session_id, t.c.next_due).where(t.c.next_due.is_not(None))
+    )
+    return [(product, session_id, due) for product, session_id, due in rows]
+
+
+async def overdue(conn: AsyncConnection, before: int, most: int) -> list[tuple[str, str, int]]:
+    """Sessions that nobody looked at although they came due."""
+    t = tables.sessions
+    rows = await conn.execute(
+        sa.select(t.c.product, t.c.session_id, t.c.next_due)
+        .where(t.c.next_due < before)
+        .order_by(t.c.next_due)
+        .limit(most)
+    )
+    return [(product, session_id, due) for product, session_id, due in rows]
+
+
+async def secrets(conn: AsyncConnection, product: str) -> Secrets | None:
+    t = schema.products
+    row = (
+        await conn.execute(
+            sa.select(t.c.server_key_hash, t.c.webhook_secret_hash, t.c.token_secret).where(
+                t.c.product == product
+            )
+        )
+    ).one_or_none()
+    return Secrets(*row) if row is not None else None
+
+
+async def products(conn: AsyncConnection) -> list[str]:
+    """Every product that the ledger or the secrets know."""
+    named = sa.union(
+        sa.select(schema.products.c.product), sa.select(schema.events.c.product).distinct()
+    ).subquery()
+    return list((await conn.scalars(sa.select(named.c.product).order_by(named.c.product))).all())
+
+
+async def active_since(conn: AsyncConnection, product: str, since: int) -> list[str]:
+    t = tables.sessions
+    query = sa.select(t.c.session_id).where(t.c.product == product, t.c.last_event_at >= since)
+    return list((await conn.scalars(query.order_by(t.c.session_id))).all())
+
+
+async def decisions(conn: AsyncConnection, product: str, query: DecisionQuery) -> list[Row]:
+    t = tables.decisions
+    wanted = [t.c.product == product]
+    for column, value in (
+        (t.c.user_id, query.user_id),
+        (t.c.session_id, query.session_id),
+        (t.c.trigger_id, query.trigger_id),
+        (t.c.outcome, query.outcome),
+    ):
+        if value is not None:
+            wanted.append(column == value)
+    if query.start is not None:
+        wanted.append(t.c.at >= query.start)
+    if query.end is not None:
+        wanted.append(t.c.at < query.end)
+    if query.before is not None:
+        wanted.append(t.c.position < query.before)
+    found = await conn.execute(
+        sa.select(t).where(*wanted).order_by(t.c.position.desc()).limit(query.limit)
+    )
+    return [dict(row) for row in found.mappings()]
+
+
+async def decisions_of_batches(conn: AsyncConnection, product: str, batches: Sequence[str]) -> list[Row]:
+    t = tables.decisions
+    query = sa.select(t).where(t.c.product == product, t.c.batch_id.in_(batches))
+    return [dict(row) for row in (await conn.execute(query.order_by(t.c.position))).mappings()]
+
+
+async def user_session(conn: AsyncConnection, product: str, user_id: str, now: int) -> str | None:
+    """The session with a running tour or an open offer, else the one with the newest outside event."""
+    t = tables.sessions
+    engaged = sa.case((t.c.tour_running | (t.c.open_until > now), 1), else_=0)
+    query = (
+        sa.select(t.c.session_id)
+        .where(t.c.product == product, t.c.user_id == user_id)
+        .order_by(engaged.desc(), t.c.last_event_at.desc(), t.c.session_id)
+        .limit(1)
+    )
+    return (await conn.scalars(query)).one_or_none()
+
+
+async def nudge(conn: AsyncConnection, product: str, nudge_id: str) -> Row | None:
+    t = tables.nudges
+    query = sa.select(t).where(t.c.product == product, t.c.nudge_id == nudge_id)
+    row = (await conn.execute(query)).mappings().one_or_none()
+    return dict(row) if row is not None else None
+
+
+async def open_nudges(conn: AsyncConnection, product: str, user_id: str, now: int) -> list[Recorded]:
+    """The offers to the user that are open and that nobody has shown, oldest first."""
+    t = tables.nudges
+    positions = (
+        await conn.scalars(
+            sa.select(t.c.position)
+            .where(
+                t.c.product == product,
+                t.c.user_id == user_id,
+                t.c.expires_at > now,
+                t.c.closed_at.is_(None),
+                t.c.shown_at.is_(None),
+            )
+            .order_by(t.c.position)
+        )
+    ).all()
+    return await reader.read_positions(conn, list(positions)) if positions else []
+
+
+# --- decisions, told ---------------------------------------------------------------------------------
+
+
+def explanation(row: Recorded, engine_now: str) -> dict[str, Any]:
+    """A decision with the explanation that was recorded with it, as contract section 7 shapes it."""
+    data = orjson.loads(row.data)
+    recorded = data["explanation"]
+    offered = row.type == "nudge_offered"
+    return {
+        "decision_id": row.event_id,
+        "nudge_id": row.event_id if offered else None,
+        "outcome": "offered" if offered else "withheld",
+        "trigger_id": data["trigger_id"],
+        "session_id": row.stream.removeprefix("session-"),
+        "user_id": data.get("user_id"),
+        "at": text(row.at),
+        "noticed_at": text(data["noticed_at"]),
+        "position": row.position,
+        "reason": data.get("reason", "ok"),
+        "summary": recorded["summary"],
+        "config_revision": row.config_revision,
+        "engine_version_then": row.engine_version,
+        "engine_version_now": engine_now,
+        "reproduced": None,
+        "state": recorded["state"],
+        "read": recorded["read"],
+        "criteria": recorded["criteria"],
+        "gates": recorded["gates"],
+        "blocked_by": recorded["blocked_by"],
+        "would_fire_if": [],
+        "other_triggers": recorded["other_triggers"],
+        "tours": recorded["tours"],
+        "delivery": [],
+        "responses": [],
+    }
+
+
+ANSWERS = frozenset(
+    {"nudge_shown", "nudge_dismissed", "option_clicked", "tour_started", "tour_ended", "goal_reached"}
+)
+
+
+async def aftermath(conn: AsyncConnection, row: Recorded) -> tuple[list[Row], list[Row]]:
+    """(delivery, responses) of an offer: what its own stream and its session's say afterwards."""
+    if row.type != "nudge_offered":
+        return [], []
+    delivery: list[Row] = [_step(r) for r in await reader.read_stream(conn, row.product, nudge_stream(row.event_id))]
+    responses: list[Row] = []
+    following = await reader.read_stream(conn, row.product, row.stream, after_version=row.version, limit=500)
+    for later in following:
+        data = orjson.loads(later.data)
+        if later.type == "nudge_offered":
+            break
+        if later.type in ANSWERS and data.get("nudge_id", row.event_id) == row.event_id:
+            responses.append(_step(later))
+        elif later.type == "chat_message" and data.get("role") == "user":
+            responses.append(_step(later))
+    return delivery, responses
+
+
+def _step(row: Recorded) -> dict[str, Any]:
+    data = orjson.loads(row.data)
+    kept = {k: v for k, v in data.items() if k not in ("timings", "explanation", "message")}
+    return {"type": row.type, "at": text(row.at), "event_id": row.event_id, "data": kept}

@@ -1,0 +1,103 @@
+"""Migrations: head is what the code declares, running them again changes nothing, events survive."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+import projections.tables  # noqa: F401
+from eventstore import reader, schema
+from eventstore.appender import append_events
+from eventstore.engine import Ledger, open_ledger
+from migrations import run as migrations
+from tests.conftest import Run
+from tests.store.given import event
+
+
+def test_the_declared_tables_equal_the_migrated_head(ledger: Ledger, run: Run) -> None:
+    def compare(connection: sa.Connection) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), schema.metadata))
+
+    async def scenario() -> list[Any]:
+        async with ledger.reader() as conn:
+            return await conn.run_sync(compare)
+
+    assert run(scenario()) == []
+
+
+def test_names_and_collations_are_those_declared(ledger: Ledger, run: Run) -> None:
+    """What the comparison above does not look at."""
+
+    def inspect(connection: sa.Connection) -> dict[str, Any]:
+        inspector = sa.inspect(connection)
+        return {
+            name: (
+                inspector.get_pk_constraint(name)["name"],
+                sorted(str(u["name"]) for u in inspector.get_unique_constraints(name)),
+                {
+                    c["name"]
+                    for c in inspector.get_columns(name)
+                    if getattr(c["type"], "collation", None) == "C"
+                },
+            )
+            for name in inspector.get_table_names()
+            if name != "alembic_version"
+        }
+
+    async def scenario() -> dict[str, Any]:
+        async with ledger.reader() as conn:
+            return await conn.run_sync(inspect)
+
+    def declared(table: sa.Table) -> tuple[str, list[str], set[str]]:
+        unique = [str(c.name) for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
+        texts = {c.name for c in table.columns if isinstance(c.type, sa.Text)}
+        return str(table.primary_key.name), sorted(unique), texts if ledger.dialect == "postgresql" else set()
+
+    assert run(scenario()) == {table.name: declared(table) for table in schema.metadata.sorted_tables}
+
+
+def test_position_is_the_row_itself_on_sqlite(sqlite_ledger: Ledger, run: Run) -> None:
+    async def scenario() -> str:
+        async with sqlite_ledger.reader() as conn:
+            return str(
+                (
+                    await conn.exec_driver_sql("EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE position > 5")
+                ).all()
+            )
+
+    assert "INTEGER PRIMARY KEY" in run(scenario())
+
+
+def test_upgrading_again_changes_nothing(ledger: Ledger, run: Run) -> None:
+    async def scenario() -> None:
+        rows = await append_events(ledger, "acme", [event()])
+        await migrations.upgrade(ledger)
+        assert await migrations.current(ledger) == migrations.head() == "0001"
+        async with ledger.reader() as conn:
+            assert await reader.read_all(conn) == rows
+
+    run(scenario())
+
+
+def test_a_new_database_has_no_revision_and_two_processes_may_upgrade_it_at_once(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    async def scenario() -> None:
+        one, two = (open_ledger("sqlite:///new.db") for _ in range(2))
+        assert await migrations.current(one) is None
+        await asyncio.gather(migrations.upgrade(one), migrations.upgrade(two))
+        assert await migrations.current(two) == migrations.head()
+        await one.close()
+        await two.close()
+
+    run(scenario())
