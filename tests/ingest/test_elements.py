@@ -1,0 +1,102 @@
+"""PostHog's elements chain, as recorded and as garbage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.ingest import elements
+
+RECORDED = Path(__file__).parent.parent / "data" / "posthog" / "elements-chains.txt"
+CHAINS = [line.split("\t")[1] for line in RECORDED.read_text().splitlines()]
+
+
+def test_there_are_recorded_chains() -> None:
+    assert len(CHAINS) == 14
+
+
+def written(element: elements.Element) -> str:
+    """The chain's form of an element, by the grammar of the client that writes it."""
+    attributes = dict(element.attributes)
+    keys: dict[str, str] = {}
+    for name, value in attributes.items():
+        keys[name if name.startswith("nth-") else f"attr__{name}"] = value
+    if "id" in attributes:
+        keys["attr_id"] = attributes["id"]
+    if "href" in attributes:
+        keys["href"] = attributes["href"]
+    if element.text is not None:
+        keys["text"] = element.text
+    body = "".join(
+        f'{key}="{keys[key]}"'.replace('"', '\\"').replace('=\\"', '="', 1)[:-2] + '"' for key in sorted(keys)
+    )
+    return ".".join([element.tag, *element.classes]) + ":" + body
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_every_recorded_chain_is_read_without_loss(chain: str) -> None:
+    parsed = elements.parse(chain)
+    assert ";".join(map(written, parsed)) == chain
+    assert parsed[-1].tag == "body"
+
+
+def test_semicolons_quotes_and_colons_inside_values_do_not_split() -> None:
+    by_label = {
+        e[0].attributes.get("aria-label") or e[0].attributes.get("title"): e
+        for e in map(elements.parse, CHAINS)
+    }
+    assert by_label["Delete Café; São;Paulo"][0].text is None
+    edit = by_label['Edit "Borealis "B2""'][0]
+    assert (edit.tag, edit.classes, edit.text) == ("button", ("btn", "btn-sm", "btn:edit"), "Edit")
+
+
+def test_the_target_comes_first_then_its_ancestors() -> None:
+    chain = next(chain for chain in CHAINS if chain.startswith("span.icon"))
+    assert [e.tag for e in elements.parse(chain)] == ["span", "button", "main", "body"]
+    assert [e.text for e in elements.parse(chain)[:2]] == ["⬇", "⬇ Export CSV"]
+
+
+def test_a_value_that_ends_in_a_backslash_ends_where_the_next_key_begins() -> None:
+    first, second = elements.parse(
+        'a:attr__title="C:\\"nth-child="1"text="Go \\"on\\"";div.x:attr__data-a="\\"'
+    )
+    assert (first.attributes["title"], first.text) == ("C:\\", 'Go "on"')
+    assert second.attributes == {"data-a": "\\"}
+    parsed = elements.parse('b:text="dir\\";form:attr__id="f"attr_id="f"')
+    assert [(e.tag, e.text) for e in parsed] == [("b", "dir\\"), ("form", None)]
+
+
+@pytest.mark.parametrize("chain", ["", ";", ";;;", ":", '"', '="', 'a="', "\\", '""""', ".", "\0"])
+def test_garbage_gives_at_most_one_empty_element_and_no_exception(chain: str) -> None:
+    assert all(not e.attributes.get("id") and e.text is None for e in elements.parse(chain))
+
+
+@pytest.mark.parametrize("chain", ["main", "main:", "main.a", 'main:nth-child="1'])
+def test_an_element_without_attributes_or_cut_short_still_has_its_tag(chain: str) -> None:
+    assert [e.tag for e in elements.parse(chain)] == ["main"]
+
+
+@given(st.text(st.sampled_from('ab.:;="\\ -_\n') | st.characters(), max_size=300))
+def test_no_text_raises(chain: str) -> None:
+    elements.parse(chain)
+
+
+@given(st.sampled_from(CHAINS), st.integers(0, 800), st.integers(0, 800))
+def test_any_part_of_a_recorded_chain_is_read_somehow(chain: str, start: int, end: int) -> None:
+    for element in elements.parse(chain[start:end]):
+        assert isinstance(element.tag, str)
+
+
+def test_what_is_beyond_the_cap_is_not_looked_at() -> None:
+    chain = 'div:text="x";' * 5000
+    assert len(elements.parse(chain)) <= elements.MAX_CHARS // 12
+    assert len(elements.parse("a" * elements.MAX_CHARS + ';b:text="x"')) == 1
+
+
+@pytest.mark.parametrize("piece", ['\\"', '\\";', ":", 'a:b="', ";", '="', '\\";a:', "a:"])
+def test_hostile_chains_take_little_time(piece: str) -> None:
+    elements.parse('div:text="' + piece * elements.MAX_CHARS)
+    elements.parse(piece * elements.MAX_CHARS)
