@@ -1,0 +1,1 @@
+"""The world: HTTP, the command line, streams, and the service they share."""

@@ -1,0 +1,108 @@
+"""The one place that wires: settings, ledger, service, routes."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse, RedirectResponse, Response
+
+from api import metrics, problems
+from api.prefix import ProductPrefix
+from api.routes import streams, tours, v1, webhooks
+from api.service import Service
+from api.settings import Settings
+from eventstore.engine import open_ledger
+from migrations import run as migrations
+
+HERE = Path(__file__).parent
+
+
+def build(settings: Settings, *, demo: bool = False) -> FastAPI:
+    """The application. It opens the ledger when it starts and lets it go when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ledger = open_ledger(settings.database_url)
+        try:
+            if ledger.dialect == "sqlite":
+                await migrations.upgrade(ledger)
+            service = app.state.service = Service(ledger, settings)
+            await service.start()
+            if demo:
+                from api import demo as demo_product
+
+                await demo_product.load(service)
+            # What lives from start to stop need not be looked at again and again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
+            try:
+                yield
+            finally:
+                await service.stop()
+        finally:
+            await ledger.close()
+
+    app = FastAPI(
+        title="nudgeledger",
+        version=metadata.version("nudgeledger"),
+        description="Decides when a product copilot should reach out to a user, and can always say why.",
+        lifespan=lifespan,
+    )
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"], max_age=86400
+    )
+    app.add_middleware(ProductPrefix)
+    problems.install(app)
+    for router in (v1.router, streams.router, tours.router, webhooks.router):
+        app.include_router(router)
+    metrics.install(app)
+    _operations(app)
+    _pages(app, demo)
+    return app
+
+
+def _operations(app: FastAPI) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz(request: Request) -> dict[str, str]:
+        """The ledger answers."""
+        await request.app.state.service.ready()
+        return {"status": "ok"}
+
+
+def _pages(app: FastAPI, demo: bool) -> None:
+    @app.get("/nudgeledger.js", include_in_schema=False)
+    async def script() -> Response:
+        return FileResponse(
+            HERE / "static" / "nudgeledger.js",
+            media_type="text/javascript",
+            headers={"cache-control": "public, max-age=300"},
+        )
+
+    if not demo:
+        return
+
+    @app.get("/demo", include_in_schema=False)
+    async def demo_start() -> Response:
+        return RedirectResponse("/demo/projects")
+
+    @app.get("/demo/projects", include_in_schema=False)
+    async def demo_page() -> Response:
+        return FileResponse(HERE / "demo" / "index.html", headers={"cache-control": "no-store"})
+
+    @app.get("/demo/{name}", include_in_schema=False)
+    async def demo_file(name: str) -> Response:
+        if name not in ("demo.css", "demo.js"):
+            raise problems.BadRequest("no such file of the demo", status=404)
+        return FileResponse(HERE / "demo" / name, headers={"cache-control": "no-store"})

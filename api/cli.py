@@ -1,0 +1,332 @@
+"""The command line. Bad input: one line on standard error, exit 2, nothing half-written."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import secrets
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+import uvicorn
+
+from api import deps, log
+from api.service import Service
+from api.settings import Settings
+from domain import codec, config_parse
+from domain.errors import InvalidInput, NudgeledgerError
+from domain.instants import SECOND
+from eventstore import reader, schema
+from eventstore.engine import Ledger, open_ledger
+from migrations import run as migrations
+from projections import configs, replay
+
+
+class Refused(Exception):
+    """The command cannot be carried out; the message is what the user reads."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code: 0 done, 1 a check failed, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = _settings(options)
+        log.configure(settings.log)
+        result: int = options.run(settings, options)
+        return result
+    except InvalidInput as error:
+        name = getattr(error, "file", None)
+        for fault in error.faults:
+            where = ": ".join(part for part in (name, fault.path) if part)
+            print(f"nudgeledger: {where + ': ' if where else ''}{fault.detail}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (Refused, NudgeledgerError, ValueError) as error:
+        print(f"nudgeledger: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    given = {
+        name: value
+        for name in ("host", "port", "database_url", "auth")
+        if (value := getattr(options, name, None)) is not None
+    }
+    return Settings(**given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nudgeledger",
+        description="Decides when a product copilot should reach out to a user, and can always say why.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help_text, description=help_text)
+        made.set_defaults(run=run)
+        return made
+
+    for name, run, help_text in (
+        ("serve", _serve, "run the service"),
+        ("demo", _demo, "run the service with the demo product"),
+    ):
+        serving = command(name, run, help_text)
+        serving.add_argument("--host", help="address to bind (127.0.0.1)")
+        serving.add_argument("--port", type=int, help="port to bind (8090)")
+        serving.add_argument("--auth", choices=("on", "off"), help="authentication (off)")
+        _database(serving)
+    _database(command("migrate", _migrate, "bring the database's schema to the newest version"))
+
+    product = command("product", None, "manage products").add_subparsers(required=True, metavar="ACTION")
+    adding = product.add_parser("add", help="add a product and print its secrets, once")
+    adding.set_defaults(run=_product_add)
+    adding.add_argument("id")
+    adding.add_argument("--config", type=Path, help="its config, YAML or JSON")
+    _database(adding)
+
+    testing = command("backtest", _backtest, "what a config would have decided over recorded events")
+    testing.add_argument("--config", type=Path, required=True)
+    testing.add_argument("--events", type=Path, required=True, help="JSON lines")
+    testing.add_argument("--until", type=float, default=0.0, help="seconds to run past the last event (0)")
+
+    replaying = command("replay", _replay, "derive every recorded decision again and compare")
+    replaying.add_argument("--product")
+    replaying.add_argument("--session")
+    replaying.add_argument("--from", dest="start", type=int, default=1, help="first position")
+    replaying.add_argument("--to", dest="end", type=int, help="last position")
+    _database(replaying)
+    return parser
+
+
+def _database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--database-url", help="sqlite:///nudgeledger.db")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+# --- serve -------------------------------------------------------------------------------------------
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    return _run_server(settings, demo=False)
+
+
+def _demo(settings: Settings, options: argparse.Namespace) -> int:
+    return _run_server(settings, demo=True)
+
+
+def _run_server(settings: Settings, *, demo: bool) -> int:
+    from api import app  # FastAPI takes a while to import; other commands do without
+
+    if settings.auth == "on":
+        raise Refused("authentication is not built yet; start with --auth off, on a loopback address")
+    if not _is_loopback(settings.host):
+        raise Refused(
+            f"refusing to bind {settings.host}: without authentication anybody who reaches this address "
+            "could read and write every product. Bind 127.0.0.1 or ::1"
+        )
+    asyncio.run(_check_ledger(settings))
+    address = f"http://{_in_url(settings.host)}:{settings.port}"
+    _say(f"nudgeledger: authentication is off, so this listens on {settings.host} only")
+    if demo:
+        _say(f"nudgeledger: open the demo at {address}/demo/projects")
+    _say(f"nudgeledger: API documentation at {address}/docs")
+    sys.stdout.flush()
+    config = uvicorn.Config(
+        app.build(settings, demo=demo),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+async def _check_ledger(settings: Settings) -> None:
+    """Say in one line what keeps the service from starting, before a server is up."""
+    async with _ledger(settings, upgrade=None) as ledger:
+        if ledger.dialect == "sqlite":
+            await migrations.upgrade(ledger)
+        elif await migrations.current(ledger) != migrations.head():
+            raise Refused("the database's schema is not the newest: run `nudgeledger migrate` first")
+        async with ledger.reader() as conn:
+            await reader.check_readable(conn, set(codec.KNOWN))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        raise Refused(f"no such host: {host}") from None
+    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+# --- the rest ----------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _ledger(settings: Settings, upgrade: bool | None = True) -> AsyncIterator[Ledger]:
+    ledger = open_ledger(settings.database_url)
+    try:
+        if upgrade:
+            await migrations.upgrade(ledger)
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+def _migrate(settings: Settings, options: argparse.Namespace) -> int:
+    async def run() -> None:
+        async with _ledger(settings):
+            pass
+
+    asyncio.run(run())
+    _say("nudgeledger: the schema is the newest")
+    return 0
+
+
+def _product_add(settings: Settings, options: argparse.Namespace) -> int:
+    raw = _read_config(options.config) if options.config is not None else None
+    asyncio.run(_add_product(settings, options.id, raw))
+    return 0
+
+
+async def _add_product(settings: Settings, product: str, raw: Any) -> None:
+    if raw is not None:
+        parsed = config_parse.parse(raw)
+        if parsed.product_id != product:
+            raise Refused(f"the config's product_id is {parsed.product_id!r}, not {product!r}")
+    else:
+        config_parse.parse({"schema": 1, "product_id": product})
+    made = {name: secrets.token_urlsafe(32) for name in ("server_key", "webhook_secret", "token_secret")}
+    async with _ledger(settings) as ledger:
+        table = schema.products
+        async with ledger.transaction() as conn:
+            known = await conn.scalar(sa.select(table.c.product).where(table.c.product == product))
+            if known is not None:
+                raise Refused(f"product {product!r} exists already; its secrets are shown once only")
+            await conn.execute(
+                sa.insert(table).values(
+                    product=product,
+                    server_key_hash=_hash(made["server_key"]),
+                    webhook_secret_hash=_hash(made["webhook_secret"]),
+                    token_secret=made["token_secret"],
+                )
+            )
+        if raw is not None:
+            service = Service(ledger, settings)
+            await service.recorder.start()
+            try:
+                await service.put_config(product, raw)
+            finally:
+                await service.stop()
+    _say(f"product             {product}")
+    _say(f"server key          {made['server_key']}")
+    _say(f"webhook secret      {made['webhook_secret']}")
+    _say(f"browser-token secret {made['token_secret']}")
+    _say("These are shown once. Keep them where your other secrets are.")
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _read_config(path: Path) -> Any:
+    with _faults_of(path):
+        raw = _read(path)
+        return deps.parse_config(raw, is_json=path.suffix == ".json")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _faults_of(path: Path) -> Any:
+    """Faults inside are this file's."""
+    try:
+        yield
+    except InvalidInput as error:
+        error.file = str(path)  # type: ignore[attr-defined]
+        raise
+
+
+def _backtest(settings: Settings, options: argparse.Namespace) -> int:
+    from api import events_file
+    from projections import backtest
+
+    started = time.perf_counter()
+    raw = _read_config(options.config)
+    with _faults_of(options.config):
+        parsed = config_parse.parse(raw)
+    with _faults_of(options.events):
+        batches = backtest.batches(events_file.read(parsed.product_id, _read(options.events)))
+    if not 0 <= options.until < 1e9:
+        raise Refused("--until is a number of seconds, 0 or more")
+    revision = configs.Revision(f"r1-{configs.digest(raw)}", 0, 0, raw)
+    rules = configs.ruleset(parsed.product_id, revision)
+    until = round(options.until * SECOND)
+    for row in backtest.run(parsed.product_id, rules, batches, until):
+        if row["kind"] == "summary":
+            row["seconds"] = time.perf_counter() - started
+        sys.stdout.buffer.write(backtest.line(row))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _replay(settings: Settings, options: argparse.Namespace) -> int:
+    return asyncio.run(_replayed(settings, options))
+
+
+async def _replayed(settings: Settings, options: argparse.Namespace) -> int:
+    started = time.perf_counter()
+    report = replay.Report()
+    async with _ledger(settings, upgrade=None) as ledger, ledger.reader() as conn:
+        head = await reader.head(conn)
+        end = min(options.end or head, head)
+        found = replay.replay(
+            conn, product=options.product, session_id=options.session, start=options.start, end=end
+        )
+        async for position, report in found:
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\rreplay: position {position} of {end}")
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    for divergence in report.divergences:
+        _say(f"DIVERGES  {divergence.product} {divergence.stream} position {divergence.position}: {divergence.what}")
+        _say(f"  recorded {orjson.dumps(divergence.recorded).decode()}")
+        _say(f"  derived  {orjson.dumps(divergence.derived).decode()}")
+    _say(
+        f"checked {report.decisions} decisions and {report.timeouts} timeouts: "
+        f"{len(report.divergences)} diverge, {report.unknown} cannot be known, {report.erased} erased "
+        f"({time.perf_counter() - started:.1f} s)"
+    )
+    return 1 if report.divergences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

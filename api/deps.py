@@ -1,0 +1,101 @@
+"""What routes ask of a request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import yaml
+from fastapi import Depends, Request
+
+from api.ingest import strict
+from api.problems import BadRequest
+from api.service import Service
+from domain import errors, instants
+
+MOST = 1024 * 1024  # bytes of a body
+
+
+def service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+Ledgered = Annotated[Service, Depends(service)]
+
+
+async def body(request: Request) -> bytes:
+    """The raw body. Raises BadRequest (413) past one mebibyte, without reading on."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > MOST:
+        raise too_large()
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST:
+            raise too_large()
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def too_large() -> BadRequest:
+    return BadRequest(f"a body may hold at most {MOST} bytes", status=413)
+
+
+async def json_body(request: Request) -> Any:
+    """The body as strict JSON, whatever its content type says: beacons cannot say `application/json`."""
+    return strict.loads(await body(request))
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    found = await json_body(request)
+    if not isinstance(found, dict):
+        raise errors.InvalidInput([errors.Fault("", "must be a JSON object")])
+    return found
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML as JSON would have it: no duplicate keys, no dates."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if not isinstance(key, str):
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} is not text", problem_mark=key_node.start_mark)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"duplicate key {key!r}", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_config(raw: bytes, *, is_json: bool) -> Any:
+    """A config's text as data. Raises InvalidInput with line and column."""
+    if is_json:
+        return strict.loads(raw)
+    try:
+        return yaml.load(raw, _StrictLoader)  # noqa: S506  # a SafeLoader, made stricter
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise errors.InvalidInput([errors.Fault(where, f"not YAML: {error.problem}")]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise errors.InvalidInput([errors.Fault("", f"not YAML: {error}")]) from None
+
+
+def instant(value: str | None, name: str) -> int | None:
+    """A query parameter that is an instant."""
+    if value is None:
+        return None
+    try:
+        return instants.parse(value)
+    except ValueError as error:
+        raise BadRequest(str(error), name, 422) from None

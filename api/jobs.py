@@ -1,0 +1,208 @@
+"""What can be asked of the recorder: a batch of facts, a due timer, events of the service's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from api.ingest.native import OutsideEvent
+from domain import codec, events
+from domain.decide import draft
+from domain.envelope import PRODUCT_STREAM, Recorded, derived_id
+from domain.run import Stored, Turn
+from projections import configs
+from projections.inline import Written
+
+
+class Known(NamedTuple):
+    """An event that the ledger holds already under an id that came again."""
+
+    row: Recorded
+    personal: Mapping[str, Any] | None  # unsealed; None where there is nothing sealed, or no key any more
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a job."""
+
+    written: list[Written] = field(default_factory=list)  # in ledger order; decisions are among them
+    accepted: int = 0
+    duplicates: int = 0
+    conflicting: int = 0
+    last_position: int = 0
+    decided: list[Written] = field(default_factory=list)  # by the events of this job
+    earlier_batches: list[str] = field(default_factory=list)  # of the duplicates
+    value: Any = None  # what else the caller asked for
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A unit that is stored whole or not at all."""
+
+    product: str
+    batch_id: str
+    future: asyncio.Future[Outcome] | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    needs: set[str] = field(default_factory=set)  # streams that a first run found missing
+
+    def session(self) -> str | None:
+        return None
+
+    def users(self) -> Iterable[str]:
+        return ()
+
+    def ids(self) -> Sequence[str]:
+        """Ids of outside events that the ledger may hold already."""
+        return ()
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        """Say what is to be stored, into `turn.stored`. May be run again from the start."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, eq=False)
+class BatchJob(Job):
+    """The events of one request for one session, or for one user where they name no session."""
+
+    session_id: str | None = None
+    user_id: str | None = None  # of events without a session
+    items: Sequence[OutsideEvent] = ()
+    made_ids: bool = False  # all ids were made here: none can be known
+
+    def session(self) -> str | None:
+        return self.session_id
+
+    def users(self) -> Iterable[str]:
+        named = {item.user_id for item in self.items if item.user_id}
+        for item in self.items:
+            if isinstance(item.event, events.UserIdentified) and item.event.previous_id:
+                named.add(item.event.previous_id)
+        return named
+
+    def ids(self) -> Sequence[str]:
+        return () if self.made_ids else [item.event_id for item in self.items if item.event_id is not None]
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        fresh: list[OutsideEvent] = []
+        here: dict[str, OutsideEvent] = {}
+        outcome = self.outcome = Outcome()
+        for item in self.items:
+            assert item.event_id is not None
+            before = known.get(item.event_id)
+            if before is not None:
+                outcome.duplicates += 1
+                outcome.last_position = max(outcome.last_position, before.row.position)
+                outcome.conflicting += _differs(item, before, self)
+                if before.row.batch_id not in outcome.earlier_batches:
+                    outcome.earlier_batches.append(before.row.batch_id)
+            elif item.event_id in here:
+                outcome.duplicates += 1
+                first = here[item.event_id]
+                outcome.conflicting += (item.event, item.user_id) != (first.event, first.user_id)
+            else:
+                here[item.event_id] = item
+                fresh.append(item)
+        outcome.accepted = len(fresh)
+        if not fresh:
+            return
+        if self.session_id is not None:
+            turn.record(self.session_id, fresh, turn.now)
+        else:
+            assert self.user_id is not None
+            turn.record_user(self.user_id, fresh, turn.now)
+
+
+def _differs(item: OutsideEvent, known: Known, job: BatchJob) -> bool:
+    """Whether the event under this id says something else than the one stored: kind, stream, user or data.
+
+    What the service adds on storing (timings, registry ids) is no part of it; neither are fields that were
+    erased since.
+    """
+    row = known.row
+    stream = f"session-{job.session_id}" if job.session_id is not None else f"user-{job.user_id}"
+    if row.type != item.event.TYPE or row.stream != stream:
+        return True
+    clear, personal = stored_form(item.event, item.user_id)
+    before = orjson.loads(row.data)
+    for added in ("timings", "registry_id"):
+        before.pop(added, None)
+    if orjson.loads(orjson.dumps(clear)) != before:
+        return True
+    if row.sealed is not None and known.personal is None:
+        return False
+    return bool(orjson.loads(orjson.dumps(personal)) != (known.personal or {}))
+
+
+def stored_form(event: events.Event, user_id: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(clear data with the user's id, personal data), as they are stored."""
+    clear, personal = codec.encode(event)
+    return ({"user_id": user_id, **clear} if user_id else clear), personal
+
+
+@dataclass(slots=True, eq=False)
+class TimerJob(Job):
+    """Something of a session came due."""
+
+    session_id: str = ""
+    due: int = 0
+
+    def session(self) -> str | None:
+        return self.session_id
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        turn.timers(self.session_id, turn.now)
+        turn.own = len(turn.stored)
+
+
+@dataclass(slots=True, eq=False)
+class RearmJob(Job):
+    """The rules changed: when is this session to be looked at next?"""
+
+    session_id: str = ""
+
+    def session(self) -> str | None:
+        return self.session_id
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        turn.timers(self.session_id, turn.now)
+        turn.rearm(self.session_id, turn.now)
+        turn.own = len(turn.stored)
+
+
+@dataclass(slots=True, eq=False)
+class EngineJob(Job):
+    """Facts of the service itself: deliveries, rejected input, the engine's version."""
+
+    facts: Sequence[tuple[str, events.Engine, str]] = ()  # stream, event, what makes its id its own
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        for stream, event, key in self.facts:
+            made = draft(self.product, stream, event, turn.now, None, key)
+            turn.stored.append(Stored(stream, made.event_id, event, turn.now, None, None, None))
+
+
+@dataclass(slots=True, eq=False)
+class ConfigJob(Job):
+    """Activate a config, unless it is the one in force."""
+
+    config: Any = None
+    digest: str = ""
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        current = product.current
+        if current is not None and current.revision.endswith(f"-{self.digest}"):
+            self.outcome.value = current.revision
+            return
+        revision = f"r{len(product.revisions) + 1}-{self.digest}"
+        activated = events.ConfigActivated(revision, self.config)
+        event_id = derived_id(turn.now, self.product, PRODUCT_STREAM, activated.TYPE, revision)
+        turn.stored.append(Stored(PRODUCT_STREAM, event_id, activated, turn.now, None, None, None))
+        self.outcome.value = revision

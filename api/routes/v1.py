@@ -1,0 +1,140 @@
+"""The native API: contract section 7."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import deps
+from api.deps import Ledgered
+from api.ingest import native
+from api.problems import BadRequest
+from projections import lookups
+
+router = APIRouter(prefix="/v1/products/{product}", tags=["native"])
+
+EVENTS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["events"],
+                    "properties": {
+                        "events": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": native.MAX_EVENTS,
+                            "items": {
+                                "type": "object",
+                                "required": ["type"],
+                                "properties": {
+                                    "event_id": {"type": "string"},
+                                    "type": {"type": "string"},
+                                    "session_id": {"type": "string"},
+                                    "user_id": {"type": "string"},
+                                    "occurred_at": {"oneOf": [{"type": "string"}, {"type": "number"}]},
+                                    "sent_at": {"oneOf": [{"type": "string"}, {"type": "number"}]},
+                                    "data": {"type": "object"},
+                                },
+                            },
+                        },
+                        "atomic": {"type": "boolean", "default": True},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def answer(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+@router.post("/events", openapi_extra=EVENTS_BODY)
+async def post_events(product: str, request: Request, service: Ledgered) -> Response:
+    """Store events; answers once everything is durable, with the decisions they caused."""
+    batch = native.parse_batch(await deps.json_body(request), service.clock.now())
+    return answer((await service.record(product, batch))._asdict())
+
+
+@router.get("/sessions/{session_id}")
+async def get_session(
+    product: str, session_id: str, service: Ledgered, version: int | None = None, at: str | None = None
+) -> Response:
+    """A session's state now, as of a version of its stream, or as of an instant."""
+    instant = deps.instant(at, "at")
+    return answer(await service.session(product, session_id, at=instant, upto=version))
+
+
+@router.get("/sessions/{session_id}/events")
+async def get_session_events(
+    product: str,
+    session_id: str,
+    service: Ledgered,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """The session's events after a version."""
+    return answer(await service.session_events(product, session_id, after, limit))
+
+
+@router.get("/decisions")
+async def get_decisions(
+    product: str,
+    service: Ledgered,
+    user_id: str | None = None,
+    session_id: str | None = None,
+    trigger_id: str | None = None,
+    outcome: str | None = None,
+    start: Annotated[str | None, Query(alias="from")] = None,
+    end: Annotated[str | None, Query(alias="to")] = None,
+    after: Annotated[int | None, Query(description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Decisions, newest first."""
+    if outcome not in (None, "offered", "withheld"):
+        raise BadRequest("is offered or withheld; silence is asked of why-not", "outcome", 422)
+    query = lookups.DecisionQuery(
+        user_id,
+        session_id,
+        trigger_id,
+        outcome,
+        deps.instant(start, "from"),
+        deps.instant(end, "to"),
+        after,
+        limit,
+    )
+    return answer(await service.decisions(product, query))
+
+
+@router.get("/decisions/{decision_id}")
+async def get_decision(product: str, decision_id: str, service: Ledgered) -> Response:
+    """One decision with the explanation recorded with it."""
+    return answer(await service.decision(product, decision_id))
+
+
+@router.put("/config")
+async def put_config(product: str, request: Request, service: Ledgered) -> Response:
+    """Activate a config (YAML or JSON); every mistake is reported with its path."""
+    kind = request.headers.get("content-type", "").lower()
+    raw = await deps.body(request)
+    is_json = "json" in kind or ("yaml" not in kind and raw.lstrip()[:1] == b"{")
+    return answer(await service.put_config(product, deps.parse_config(raw, is_json=is_json)))
+
+
+@router.get("/config")
+async def get_config(product: str, service: Ledgered) -> Response:
+    """The config in force, as it was put."""
+    return answer(await service.config(product))
+
+
+@router.get("/config/revisions")
+async def get_revisions(product: str, service: Ledgered) -> Response:
+    """Every revision, newest first."""
+    return answer(await service.revisions(product))

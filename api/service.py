@@ -1,0 +1,456 @@
+"""What nudgeledger does, without HTTP: the command line, the worker and the tests take the same path.
+
+Every answer comes after the commit. Raises the errors of `domain.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from api.book import Book
+from api.clock import Clock
+from api.hub import Connection, Hub
+from api.ingest.native import OutsideEvent, ParsedBatch
+from api.jobs import BatchJob, ConfigJob, EngineJob, Outcome, RearmJob
+from api.predicates import Registry
+from api.recorder import Recorder
+from api.settings import Settings
+from api.timers import Timers
+from domain import codec, config_parse, events
+from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded, nudge_stream, session_stream
+from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
+from domain.instants import DAY, optional_text, text
+from domain.machine import PROACTIVE
+from domain.session import SessionState
+from eventstore import reader
+from eventstore.engine import Ledger
+from projections import configs, facts, inline, lookups, replay, version
+from projections.inline import Written
+
+log = structlog.get_logger()
+
+
+class Receipt(NamedTuple):
+    """What became of a request's events."""
+
+    accepted: int
+    duplicates: int
+    conflicting: int
+    rejected: list[dict[str, Any]]
+    last_position: int
+    decisions: list[dict[str, Any]]
+
+
+class Service:
+    """One running nudgeledger."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, clock: Clock | None = None) -> None:
+        self.ledger, self.settings = ledger, settings
+        self.clock = clock or Clock()
+        self.hub = Hub()
+        self.predicates = Registry(settings.predicate_budget_ms / 1000)
+        self.engine = version.engine(self.predicates.versions())
+        self.recorder = Recorder(
+            ledger, self.clock, self.predicates.run, self.engine, settings.cached_sessions
+        )
+        self.timers = Timers(self.recorder)
+        self.recorder.on_written = self._written
+        self._background: set[asyncio.Task[Any]] = set()
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin where the ledger stands. Raises Unreadable for a history that this code cannot read."""
+        async with self.ledger.reader() as conn:
+            await reader.check_readable(conn, set(codec.KNOWN))
+            armed = await lookups.armed(conn)
+        await self.recorder.start()
+        for product, session_id, due in armed:
+            self.recorder.due[product, session_id] = due
+            self.timers.arm(product, session_id, due)
+        self.timers.start()
+
+    async def stop(self) -> None:
+        """Finish what was taken, end the streams, stop."""
+        self.hub.close()
+        await self.timers.stop()
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.recorder.stop()
+        self.predicates.close()
+
+    async def ready(self) -> None:
+        """Raises Unavailable where the database does not answer."""
+        async with self.ledger.reader() as conn:
+            await reader.head(conn)
+
+    # --- products and configs --------------------------------------------------------------------
+
+    async def product(self, product: str) -> Book:
+        """The product's book. Raises UnknownProduct."""
+        book = await self.recorder.book(product)
+        if book.state.version == 0:
+            async with self.ledger.reader() as conn:
+                known = await lookups.secrets(conn, product)
+                await book.load_product(conn)
+            if known is None and book.state.version == 0:
+                self.recorder.books.pop(product, None)
+                raise UnknownProduct(f"no product {product!r}; put a config for it, or `product add` it")
+        return book
+
+    async def put_config(self, product: str, raw: Any) -> dict[str, Any]:
+        """Activate a config. Raises InvalidConfig with every fault; the config in force stays then."""
+        parsed = config_parse.parse(raw)
+        if parsed.product_id != product:
+            raise InvalidInput(
+                [Fault("product_id", f"is {parsed.product_id!r}, but the path says {product!r}")]
+            )
+        job = ConfigJob(product, self.clock.new_id(), config=raw, digest=configs.digest(raw))
+        outcome = (await self.recorder.submit(job))[0]
+        if outcome.written:
+            self._spawn(self._rearm(product))
+        return {"product_id": product, "revision": outcome.value, "activated": bool(outcome.written)}
+
+    async def config(self, product: str) -> dict[str, Any]:
+        """The config in force, as it was put, with its revision. Raises NotFound where none was."""
+        current = (await self.product(product)).state.current
+        if current is None:
+            raise NotFound(f"product {product!r} has no config yet")
+        return {"revision": current.revision, "activated_at": text(current.at), "config": current.config}
+
+    async def revisions(self, product: str) -> dict[str, Any]:
+        """Every activation, newest first."""
+        listed = (await self.product(product)).state.revisions
+        return {
+            "revisions": [
+                {"revision": r.revision, "activated_at": text(r.at), "config": r.config}
+                for r in reversed(listed)
+            ]
+        }
+
+    async def only_product(self) -> str | None:
+        async with self.ledger.reader() as conn:
+            known = await lookups.products(conn)
+        return known[0] if len(known) == 1 else None
+
+    async def product_of_origin(self, origin: str | None) -> str | None:
+        """The one product whose config names this Origin."""
+        if origin is None:
+            return None
+        async with self.ledger.reader() as conn:
+            known = await lookups.products(conn)
+        named = [p for p in known if origin in (await self.recorder.book(p)).rules.config.origins]
+        return named[0] if len(named) == 1 else None
+
+    async def _rearm(self, product: str) -> None:
+        """After a config put the due instants of recently active sessions are computed anew."""
+        async with self.ledger.reader() as conn:
+            names = await lookups.active_since(conn, product, self.clock.now() - DAY)
+        for start in range(0, len(names), 200):
+            jobs = [
+                RearmJob(product, self.clock.new_id(), session_id=name) for name in names[start : start + 200]
+            ]
+            await self.recorder.submit(*jobs)
+
+    async def check_webhook_secret(self, product: str, given: str | None) -> None:
+        """Raises WrongSecret where the product has a webhook secret and `given` is not it."""
+        async with self.ledger.reader() as conn:
+            secrets = await lookups.secrets(conn, product)
+        wanted = secrets.webhook_secret_hash if secrets is not None else None
+        if wanted is None:
+            return
+        hashed = hashlib.sha256((given or "").encode()).hexdigest()
+        if not hmac.compare_digest(hashed, wanted):
+            raise WrongSecret("x-posthog-secret is missing or is not this product's webhook secret")
+
+    # --- facts in --------------------------------------------------------------------------------
+
+    async def record(self, product: str, batch: ParsedBatch) -> Receipt:
+        """Store a request's events, each session's as one batch, and what they made the engine decide.
+
+        Raises InvalidInput, with nothing stored, where the request is atomic and one event is bad.
+        """
+        await self.product(product)
+        if batch.rejected:
+            if batch.atomic:
+                raise InvalidInput([Fault(r.path, r.detail) for r in batch.rejected])
+            await self._reject(product, [(r.path, r.detail) for r in batch.rejected])
+        jobs = self._jobs(product, batch.events)
+        outcomes = await self.recorder.submit(*jobs) if jobs else []
+        rejected = [{"index": r.index, "path": r.path, "detail": r.detail} for r in batch.rejected]
+        return await self._receipt(product, outcomes, rejected)
+
+    async def record_events(self, product: str, batch: Sequence[OutsideEvent]) -> Receipt:
+        return await self.record(product, ParsedBatch(list(batch), [], True))
+
+    async def reject(self, product: str, faults: Sequence[tuple[str, str]]) -> None:
+        """Note what a source sent that could not be stored, by path; never a value."""
+        await self._reject(product, faults)
+
+    async def _reject(self, product: str, faults: Sequence[tuple[str, str]]) -> None:
+        kept = tuple({"path": path, "detail": detail} for path, detail in faults[:50])
+        job_id = self.clock.new_id()
+        fact = (PRODUCT_STREAM, events.RejectedInput(kept), job_id)
+        await self.recorder.submit(EngineJob(product, job_id, facts=(fact,)))
+
+    def _jobs(self, product: str, batch: Sequence[OutsideEvent]) -> list[BatchJob]:
+        groups: dict[tuple[str | None, str | None], list[OutsideEvent]] = {}
+        made_ids = True
+        for item in batch:
+            if item.event_id is None:
+                item = item._replace(event_id=self.clock.new_id())
+            else:
+                made_ids = False
+            key = (item.session_id, None if item.session_id is not None else item.user_id)
+            groups.setdefault(key, []).append(item)
+        return [
+            BatchJob(
+                product,
+                self.clock.new_id(),
+                session_id=session_id,
+                user_id=user_id,
+                items=items,
+                made_ids=made_ids,
+            )
+            for (session_id, user_id), items in groups.items()
+        ]
+
+    async def _receipt(
+        self, product: str, outcomes: Sequence[Outcome], rejected: list[dict[str, Any]]
+    ) -> Receipt:
+        decided = [inline.decision_row(w) for outcome in outcomes for w in outcome.decided]
+        earlier = [batch for outcome in outcomes for batch in outcome.earlier_batches]
+        if earlier:
+            async with self.ledger.reader() as conn:
+                again = await lookups.decisions_of_batches(conn, product, earlier)
+            known = {row["decision_id"] for row in decided}
+            decided += [row for row in again if row["decision_id"] not in known]
+        decided.sort(key=lambda row: row["position"])
+        return Receipt(
+            sum(outcome.accepted for outcome in outcomes),
+            sum(outcome.duplicates for outcome in outcomes),
+            sum(outcome.conflicting for outcome in outcomes),
+            rejected,
+            max((outcome.last_position for outcome in outcomes), default=0),
+            [inline.decision_json(row) for row in decided],
+        )
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    async def session(
+        self, product: str, session_id: str, *, at: int | None = None, upto: int | None = None
+    ) -> dict[str, Any]:
+        """The session now, as of a version, or as of an instant. Raises NotFound."""
+        book = await self.product(product)
+        now = self.clock.now()
+        if at is not None and at > now:
+            raise InvalidInput([Fault("at", "lies in the future")])
+        if at is None and upto is None:
+            state = (await self.recorder.session(product, session_id)).state
+            if state.version == 0:
+                raise NotFound(f"no session {session_id!r} in product {product!r}")
+            return await self._session_json(book, state, now)
+        async with self.ledger.reader() as conn:
+            rows = await reader.read_stream(conn, product, session_stream(session_id), up_to=upto)
+        if at is not None:
+            rows = [row for row in rows if row.at <= at]
+        if not rows:
+            raise NotFound(f"no session {session_id!r} in product {product!r} then")
+        state = lookups.session_of(session_id, rows)
+        return await self._session_json(book, state, rows[-1].at if at is None else at)
+
+    async def _session_json(self, book: Book, state: SessionState, at: int) -> dict[str, Any]:
+        offer = state.open_offer(at)
+        if offer is not None and offer.user_id is not None:
+            user = book.users.get(offer.user_id)
+            newest = [o for o in user.offers if not o.holdout] if user is not None else []
+            if newest and newest[-1].at <= at and newest[-1].nudge_id != offer.nudge_id:
+                offer = None  # superseded by a newer one to the same user
+        ticked = state.tick(at)
+        return {
+            "session_id": state.session_id,
+            "user_id": state.user_id,
+            "version": state.version,
+            "at": text(at),
+            "current_state": ticked.current_state,
+            "cooldown_active": ticked.cooldown_active(at),
+            "cooldown_until": optional_text(ticked.cooldown_until or None),
+            "last_interaction_at": optional_text(state.last_interaction_at),
+            "timeout_due_at": optional_text(ticked.timeout_due),
+            "visual_guidance_active": ticked.tour_running(at),
+            "active_tour_id": ticked.active_tour_id if ticked.tour_running(at) else None,
+            "conversation_id": state.conversation_id,
+            "open_nudge_id": offer.nudge_id if offer is not None else None,
+            "config_revision": book.rules.revision,
+        }
+
+    async def session_events(
+        self, product: str, session_id: str, after: int, limit: int
+    ) -> dict[str, Any]:
+        """A page of the session's stream, by version."""
+        await self.product(product)
+        async with self.ledger.reader() as conn:
+            rows = await reader.read_stream(
+                conn, product, session_stream(session_id), after_version=after, limit=limit
+            )
+            if not rows and after == 0:
+                raise NotFound(f"no session {session_id!r} in product {product!r}")
+            keys = await facts.keys_of(conn, rows)
+        listed = [facts.event_json(row, keys) for row in rows]
+        return {"events": listed, "next": rows[-1].version if len(rows) == limit else None}
+
+    async def decisions(self, product: str, query: lookups.DecisionQuery) -> dict[str, Any]:
+        """Decisions, newest first, a page at a time."""
+        await self.product(product)
+        async with self.ledger.reader() as conn:
+            rows = await lookups.decisions(conn, product, query)
+        following = rows[-1]["position"] if len(rows) == query.limit else None
+        return {"decisions": [inline.decision_json(row) for row in rows], "next": following}
+
+    async def decision(self, product: str, decision_id: str) -> dict[str, Any]:
+        """One decision with the explanation that was recorded with it. Raises NotFound."""
+        await self.product(product)
+        async with self.ledger.reader() as conn:
+            found = await reader.find_ids(conn, product, ENGINE, [decision_id])
+            row = found.get(decision_id)
+            if row is None or row.type not in ("nudge_offered", "nudge_withheld"):
+                raise NotFound(f"no decision {decision_id!r} in product {product!r}")
+            answer = lookups.explanation(row, self.engine.engine_version)
+            answer["reproduced"] = await replay.reproduced(replay.Inputs(conn, product), row)
+            answer["delivery"], answer["responses"] = await lookups.aftermath(conn, row)
+        return answer
+
+    # --- users, tours, streams -------------------------------------------------------------------
+
+    async def user_session(self, product: str, user_id: str) -> str | None:
+        """"The user's session": with a running tour or open offer, else with the newest outside event."""
+        async with self.ledger.reader() as conn:
+            return await lookups.user_session(conn, product, user_id, self.clock.now())
+
+    async def tour(
+        self,
+        product: str,
+        user_id: str,
+        make: Any,
+        session_id: str | None = None,
+    ) -> bool:
+        """Record a tour's event in the user's session; False where the user has none."""
+        session_id = session_id or await self.user_session(product, user_id)
+        if session_id is None:
+            return False
+        state = (await self.recorder.session(product, session_id)).state
+        event = make(state)
+        if event is None:
+            return False
+        now = self.clock.now()
+        item = OutsideEvent(None, event, session_id, user_id, now, now, None, None, False, "host", None)
+        await self.record_events(product, [item])
+        return True
+
+    async def open_nudges(self, product: str, user_id: str) -> list[tuple[int, dict[str, Any], bool]]:
+        """The user's nudges that are open and not shown: position, message, and whether the session is
+        still in proactive assistance."""
+        now = self.clock.now()
+        async with self.ledger.reader() as conn:
+            rows = await lookups.open_nudges(conn, product, user_id, now)
+        found: list[tuple[int, dict[str, Any], bool]] = []
+        for row in rows:
+            state = (await self.recorder.session(product, row.stream.removeprefix("session-"))).state
+            offer = state.offer
+            current = (
+                offer is not None and offer.nudge_id == row.event_id and state.state_at(now) == PROACTIVE
+            )
+            offered = facts.fact(row).event
+            assert isinstance(offered, events.NudgeOffered)
+            found.append((row.position, nudge_json(row, offered), current))
+        return found
+
+    async def listen(self, connection: Connection, last_event_id: int | None) -> None:
+        """Join the hub; send what waited: all that is open for who resumes, what is still current for who
+        comes anew."""
+        self.hub.join(connection)
+        waiting = await self.open_nudges(connection.product, connection.user_id)
+        if connection not in self.hub.receivers(connection.product, connection.user_id):
+            return
+        for position, nudge, current in waiting:
+            resumed = last_event_id is not None and position > last_event_id
+            if nudge["nudge_id"] in connection.holds or not (resumed or current):
+                continue
+            if self.hub.send(connection, nudge, position):
+                self._delivered(connection.product, nudge["nudge_id"], 1)
+
+    def leave(self, connection: Connection) -> None:
+        """A connection ended; what a legacy one held and nobody saw goes to the next."""
+        held = self.hub.leave(connection)
+        if held:
+            self._spawn(self._hand_over(connection, frozenset(held)))
+
+    async def _hand_over(self, gone: Connection, held: frozenset[str]) -> None:
+        for position, nudge, _ in await self.open_nudges(gone.product, gone.user_id):
+            if nudge["nudge_id"] in held:
+                self.hub.offer(gone.product, gone.user_id, nudge, position)
+
+    def _written(self, product: str, written: Sequence[Written]) -> None:
+        """Wake the streams. After the commit; also for what other processes wrote."""
+        for row, event in written:
+            match event:
+                case events.NudgeOffered(user_id=str() as user_id):
+                    sent = self.hub.offer(product, user_id, nudge_json(row, event), row.position)
+                    if sent:
+                        self._delivered(product, row.event_id, sent)
+                case events.NudgeShown() as shown:
+                    self._spawn(self._shown(product, row, shown))
+                case events.NudgeClosed(user_id=str() as user_id) as closed:
+                    nudge_id = row.stream.removeprefix("nudge-")
+                    self.hub.closed(product, user_id, nudge_id, closed.reason, row.position)
+                case _:
+                    pass
+
+    async def _shown(self, product: str, row: Recorded, shown: events.NudgeShown) -> None:
+        async with self.ledger.reader() as conn:
+            nudge = await lookups.nudge(conn, product, shown.nudge_id)
+        if nudge is None or nudge["user_id"] is None or nudge["shown_at"] != row.at:
+            return  # another tab was first
+        self.hub.shown(product, nudge["user_id"], shown.nudge_id, nudge["shown_tab"], row.position)
+
+    def _delivered(self, product: str, nudge_id: str, connections: int) -> None:
+        fact = (nudge_stream(nudge_id), events.NudgeDelivered("toast", connections), self.clock.new_id())
+        job = EngineJob(product, self.clock.new_id(), facts=(fact,))
+        self._spawn(self.recorder.submit(job))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(self._quietly(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _quietly(self, work: Any) -> None:
+        try:
+            await work
+        except NudgeledgerError as error:
+            log.warning("background_failed", error=str(error))
+
+
+def nudge_json(row: Recorded, offered: events.NudgeOffered) -> dict[str, Any]:
+    """A nudge as streams carry it."""
+    message: Mapping[str, Any] = offered.message
+    nudge = {
+        "nudge_id": row.event_id,
+        "trigger_id": offered.trigger_id,
+        "body": message["body"],
+        "session_id": row.stream.removeprefix("session-"),
+        "tours": message["tours"],
+        "options": message["options"],
+        "expires_at": text(offered.expires_at),
+    }
+    if "target" in message:
+        nudge["target"] = message["target"]
+    return nudge
+
+
