@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from api import metrics, problems
+from api import hot, metrics, problems, script
 from api.prefix import ProductPrefix
 from api.routes import streams, tours, v1, webhooks
 from api.service import Service
@@ -54,9 +54,16 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
         version=metadata.version("nudgeledger"),
         description="Decides when a product copilot should reach out to a user, and can always say why.",
         lifespan=lifespan,
+        responses=problems.OPENAPI,
     )
+    app.add_middleware(hot.Events)
     app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"], max_age=86400
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Date", "Retry-After"],
+        max_age=86400,
     )
     app.add_middleware(ProductPrefix)
     problems.install(app)
@@ -82,13 +89,11 @@ def _operations(app: FastAPI) -> None:
 
 
 def _pages(app: FastAPI, demo: bool) -> None:
+    small = script.Script(HERE / "static" / "nudgeledger.js")
+
     @app.get("/nudgeledger.js", include_in_schema=False)
-    async def script() -> Response:
-        return FileResponse(
-            HERE / "static" / "nudgeledger.js",
-            media_type="text/javascript",
-            headers={"cache-control": "public, max-age=300"},
-        )
+    async def page_script(request: Request) -> Response:
+        return small.answer(request)
 
     if not demo:
         return
@@ -98,6 +103,7 @@ def _pages(app: FastAPI, demo: bool) -> None:
         return RedirectResponse("/demo/projects")
 
     @app.get("/demo/projects", include_in_schema=False)
+    @app.get("/demo/report", include_in_schema=False)
     async def demo_page() -> Response:
         return FileResponse(HERE / "demo" / "index.html", headers={"cache-control": "no-store"})
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import session, user
 from domain.envelope import PRODUCT_STREAM, session_stream, user_stream
-from domain.run import Live
+from domain.run import Live, Lookup
 from domain.session import SessionState
 from domain.triggers import Ruleset
 from domain.user import UserState
@@ -62,13 +62,13 @@ class Recent(Generic[V]):
 class Overlay(Generic[V]):
     """What a group of requests has changed so far, before the cache below it."""
 
-    def __init__(self, below: Recent[V]) -> None:
-        self._below = below
+    def __init__(self, below: Lookup[V]) -> None:
+        self.below = below
         self.changed: dict[str, V] = {}
 
     def get(self, key: str) -> V | None:
         found = self.changed.get(key)
-        return found if found is not None else self._below.get(key)
+        return found if found is not None else self.below.get(key)
 
 
 class Book:
@@ -114,9 +114,14 @@ class Book:
             kind, _, name = stream.partition("-")
             if kind == "session":
                 state = session.fold(SessionState(name), own)
-                self.sessions.put(name, Live(state, due.get(name)))
+                live = self.sessions.get(name)
+                if live is None or live.state.version < state.version:  # it may have moved on meanwhile
+                    self.sessions.put(name, Live(state, due.get(name)))
             elif kind == "user":
-                self.users.put(name, user.fold(UserState(name), own))
+                who = user.fold(UserState(name), own)
+                known = self.users.get(name)
+                if known is None or known.version < who.version:
+                    self.users.put(name, who)
         return max((row.recorded_at for row in rows), default=0)
 
     def missing(self, session_id: str | None, user_ids: Iterable[str], needs: Iterable[str]) -> set[str]:

@@ -30,6 +30,8 @@ from eventstore.engine import Ledger, open_ledger
 from migrations import run as migrations
 from projections import configs, replay
 
+UNTAKEN_MS = 30_000  # how long sent bytes may wait for a client that is gone or never reads
+
 
 class Refused(Exception):
     """The command cannot be carried out; the message is what the user reads."""
@@ -145,8 +147,17 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
         _say(f"nudgeledger: open the demo at {address}/demo/projects")
     _say(f"nudgeledger: API documentation at {address}/docs")
     sys.stdout.flush()
+    application = app.build(settings, demo=demo)
+
+    class Server(uvicorn.Server):
+        """Ends the open streams first: they would keep the shutdown waiting."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            application.state.service.hub.close()
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
-        app.build(settings, demo=demo),
+        application,
         host=settings.host,
         port=settings.port,
         access_log=False,
@@ -154,9 +165,20 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
         timeout_graceful_shutdown=5,
         server_header=False,
     )
-    server = uvicorn.Server(config)
-    server.run()
+    server = Server(config)
+    server.run(sockets=[_listening(config)])
     return 0 if server.started else 1
+
+
+def _listening(config: uvicorn.Config) -> socket.socket:
+    """The socket to serve on. Its connections end when the other side takes nothing for long."""
+    try:
+        bound = config.bind_socket()
+    except SystemExit:  # it has said why
+        raise Refused(f"cannot listen on {config.host}, port {config.port}") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
+    return bound
 
 
 async def _check_ledger(settings: Settings) -> None:
@@ -284,7 +306,7 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
     with _faults_of(options.config):
         parsed = config_parse.parse(raw)
     with _faults_of(options.events):
-        batches = backtest.batches(events_file.read(parsed.product_id, _read(options.events)))
+        batches = backtest.batches(events_file.read(_read(options.events).splitlines()))
     if not 0 <= options.until < 1e9:
         raise Refused("--until is a number of seconds, 0 or more")
     revision = configs.Revision(f"r1-{configs.digest(raw)}", 0, 0, raw)
@@ -311,13 +333,15 @@ async def _replayed(settings: Settings, options: argparse.Namespace) -> int:
         found = replay.replay(
             conn, product=options.product, session_id=options.session, start=options.start, end=end
         )
-        async for position, report in found:
+        async for position, so_far in found:
+            report = so_far
             if sys.stderr.isatty():
                 sys.stderr.write(f"\rreplay: position {position} of {end}")
     if sys.stderr.isatty():
         sys.stderr.write("\n")
     for divergence in report.divergences:
-        _say(f"DIVERGES  {divergence.product} {divergence.stream} position {divergence.position}: {divergence.what}")
+        where = f"{divergence.product} {divergence.stream} position {divergence.position}"
+        _say(f"DIVERGES  {where}: {divergence.what}")
         _say(f"  recorded {orjson.dumps(divergence.recorded).decode()}")
         _say(f"  derived  {orjson.dumps(divergence.derived).decode()}")
     _say(

@@ -18,6 +18,11 @@ class Clock:
         self._floor = max(self._floor, self.machine())
         return self._floor
 
+    def next(self) -> int:
+        """Later than every instant that was told before: no two batches share one."""
+        self._floor = max(self._floor + 1, self.machine())
+        return self._floor
+
     def machine(self) -> int:
         """What the machine's own clock says."""
         return time.time_ns() // 1000

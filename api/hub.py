@@ -28,6 +28,7 @@ class Connection:
     session_id: str | None = None
     frames: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE))
     holds: set[str] = field(default_factory=set)  # nudges sent to it and not closed since
+    gone: set[str] | None = None  # while it is joining: nudges that ended meanwhile
     lost: bool = False
 
     def send(self, frame: bytes) -> bool:
@@ -37,12 +38,20 @@ class Connection:
         try:
             self.frames.put_nowait(frame)
         except asyncio.QueueFull:
-            self.lost = True
-            while not self.frames.empty():
-                self.frames.get_nowait()
-            self.frames.put_nowait(None)
+            self.send_end()
             return False
         return True
+
+    def ended(self, nudge_id: str) -> None:
+        if self.gone is not None:
+            self.gone.add(nudge_id)
+
+    def send_end(self) -> None:
+        """Nothing more for this connection; what it has not read is dropped."""
+        self.lost = True
+        while not self.frames.empty():
+            self.frames.get_nowait()
+        self.frames.put_nowait(None)
 
 
 def frame(event: str, data: Any, position: int | None = None) -> bytes:
@@ -54,11 +63,14 @@ def frame(event: str, data: Any, position: int | None = None) -> bytes:
 class Hub:
     def __init__(self) -> None:
         self._connections: dict[tuple[str, str], list[Connection]] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return sum(map(len, self._connections.values()))
 
     def join(self, connection: Connection) -> None:
+        if self._closed:
+            connection.send_end()
         self._connections.setdefault((connection.product, connection.user_id), []).append(connection)
 
     def leave(self, connection: Connection) -> list[str]:
@@ -76,6 +88,13 @@ class Hub:
         listed = [c for c in self._connections.get((product, user_id), ()) if not c.lost]
         native = [c for c in listed if c.native]
         return native or listed[-1:]
+
+    def held(self, connection: Connection, nudge_id: str) -> bool:
+        """Whether a nudge is on a screen already where this connection's would be one too many."""
+        if nudge_id in connection.holds:
+            return True
+        others = self.of_user(connection.product, connection.user_id)
+        return not connection.native and any(nudge_id in c.holds and not c.lost for c in others)
 
     def of_user(self, product: str, user_id: str) -> list[Connection]:
         return list(self._connections.get((product, user_id), ()))
@@ -96,23 +115,28 @@ class Hub:
     def shown(self, product: str, user_id: str, nudge_id: str, tab_id: str | None, position: int) -> None:
         """A tab claimed the nudge: every other one puts it away."""
         data = {"nudge_id": nudge_id, "reason": "shown_elsewhere", "tab_id": tab_id}
-        for connection in self.of_user(product, user_id):
-            held = nudge_id in connection.holds
+        connections = self.of_user(product, user_id)
+        ours = tab_id is not None and any(c.native and c.tab_id == tab_id for c in connections)
+        for connection in connections:
+            connection.ended(nudge_id)
+            if nudge_id not in connection.holds:
+                continue
             if not connection.native:
                 connection.holds.discard(nudge_id)  # seen: nobody else needs it
-            elif held and (tab_id is None or connection.tab_id != tab_id):
+                if ours:
+                    connection.send(frame("nudge_closed", data, position))
+            elif tab_id is None or connection.tab_id != tab_id:
                 connection.send(frame("nudge_closed", data, position))
 
     def closed(self, product: str, user_id: str, nudge_id: str, reason: str, position: int) -> None:
         for connection in self.of_user(product, user_id):
             connection.holds.discard(nudge_id)
+            connection.ended(nudge_id)
             connection.send(frame("nudge_closed", {"nudge_id": nudge_id, "reason": reason}, position))
 
     def close(self) -> None:
         """End every stream; clients come back by themselves."""
+        self._closed = True
         for listed in self._connections.values():
             for connection in listed:
-                connection.lost = True
-                if connection.frames.full():
-                    connection.frames.get_nowait()
-                connection.frames.put_nowait(None)
+                connection.send_end()

@@ -29,7 +29,7 @@ Function = Callable[[Sequence[ActionFact], int], Any]
 
 
 class _Worker:
-    """A thread of its own for one predicate; a daemon, so that a call that never ends cannot hold up the exit."""
+    """A thread of its own for one predicate; a daemon: a call that never ends cannot hold up the exit."""
 
     def __init__(self, name: str, function: Function) -> None:
         self._function = function
@@ -81,7 +81,7 @@ class Registry:
                 return _unknown(name, "raised TimeoutError")
             log.warning("predicate_overran", predicate=name, budget_s=self._budget)
             return _unknown(name, f"took more than its time budget of {self._budget * 1000:g} ms")
-        except Exception as error:  # noqa: BLE001  # a host's code may raise anything
+        except Exception as error:  # a host's code may raise anything
             log.warning("predicate_failed", predicate=name, error=type(error).__name__)
             return _unknown(name, f"raised {type(error).__name__}")
         if isinstance(result, Finding):

@@ -25,6 +25,22 @@ STATUSES: tuple[tuple[type[errors.NudgeledgerError], int, str], ...] = (
     (errors.Unavailable, 503, "Try again"),
 )
 RETRY_AFTER_S = 1
+_FAULT = {"type": "object", "properties": {"path": {"type": "string"}, "detail": {"type": "string"}}}
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": _FAULT},
+    },
+}
+OPENAPI: dict[int | str, dict[str, Any]] = {
+    kind: {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+    for kind, text in (("4XX", "The request is wrong"), ("5XX", "The service cannot answer now"))
+}
 
 
 class BadRequest(errors.NudgeledgerError):
@@ -33,6 +49,10 @@ class BadRequest(errors.NudgeledgerError):
     def __init__(self, detail: str, path: str = "", status: int = 400) -> None:
         super().__init__(detail)
         self.path, self.status = path, status
+
+
+def too_large(most: int) -> BadRequest:
+    return BadRequest(f"a body may hold at most {most} bytes", status=413)
 
 
 def problem(
@@ -90,8 +110,8 @@ def install(app: FastAPI) -> None:
         return problem(error.status_code, str(error.detail), str(error.detail), headers=error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.exception("request_failed", path=request.url.path, exc_info=error)
-        return problem(500, "Internal error", "The error was logged; nothing of the request is half-stored")
+        log.error("request_failed", path=request.url.path, exc_info=error)
+        return problem(500, "Internal error", "The error was logged; the same events may be sent again")
 
     app.add_exception_handler(errors.NudgeledgerError, ours)
     app.add_exception_handler(RequestValidationError, parameters)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -33,29 +34,91 @@ from projections.inline import Written
 
 log = structlog.get_logger()
 
-MAX_JOBS = 256
+MAX_JOBS = 128
 MAX_EVENTS = 4_000
+
+
+class Form(NamedTuple):
+    """An event as it will be stored, before it is sealed."""
+
+    data: bytes
+    personal: bytes | None
+    person: str | None  # whose key seals it: the user's, else the session's
 
 
 class Prepared:
     """A job that was decided: what it wants stored, and what it read."""
 
-    __slots__ = ("book", "job", "rows", "stored", "turn", "world")
+    __slots__ = ("book", "forms", "job", "rows", "stored", "turn", "world")
 
     def __init__(self, job: Job, book: Book, world: World, turn: Turn) -> None:
         self.job, self.book, self.world, self.turn = job, book, world, turn
         self.stored: Sequence[Stored] = turn.stored
+        self.forms = [_form(stored) for stored in turn.stored]
         self.rows: list[NewEvent] = []
+
+
+def _form(stored: Stored) -> Form:
+    clear, personal = jobs.stored_form(stored.event, stored.user_id)
+    data = orjson.dumps(clear)
+    if not personal:
+        return Form(data, None, None)
+    person = f"user-{stored.user_id}" if stored.user_id else stored.stream
+    return Form(data, orjson.dumps(personal), person)
+
+
+Overlays = tuple[Overlay[Live], Overlay[UserState]]
+
+
+class Flight:
+    """A group that was decided, on its way into the ledger."""
+
+    def __init__(
+        self,
+        prepared: list[Prepared],
+        later: list[Job],
+        overlays: dict[str, Overlays],
+        ids: set[tuple[str, str]],
+        *,
+        serial: bool,
+    ) -> None:
+        self.prepared, self.later, self.overlays, self.ids = prepared, later, overlays, ids
+        self.serial = serial  # it changes a product's own stream: nothing may be decided before it landed
+        self.landing: asyncio.Task[bool]
+
+    def jobs(self) -> list[Job]:
+        """Everybody who waits for an answer; announcements of the recorder's own are made anew."""
+        wanted = [*[item.job for item in self.prepared], *self.later]
+        return [job for job in wanted if job.future is not None]
+
+    def rest_on(self, books: Mapping[str, Book]) -> None:
+        """The group before this one has landed in the cache."""
+        for product, (sessions, users) in self.overlays.items():
+            sessions.below, users.below = books[product].sessions, books[product].users
+
+
+def _overlays(book: Book, ahead: Flight | None) -> Overlays:
+    """Where a group's changes go: above those of the group before it, above the cache."""
+    below = ahead.overlays.get(book.product) if ahead is not None else None
+    if below is None:
+        return Overlay(book.sessions), Overlay(book.users)
+    return Overlay(below[0]), Overlay(below[1])
 
 
 class Recorder:
     """Takes jobs, commits them in groups, keeps the books in step with the ledger."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, predicates: Predicates, engine: events.EngineActivated, cached: int
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        predicates: Predicates,
+        engine: events.EngineActivated,
+        cached: int,
     ) -> None:
         self.ledger, self.clock = ledger, clock
         self.engine = engine
+        self._engine_version = engine.engine_version
         self.books: dict[str, Book] = {}
         self.position = 0
         self.due: dict[tuple[str, str], int] = {}  # when each session is to be looked at next
@@ -69,6 +132,8 @@ class Recorder:
         self._wake = asyncio.Event()
         self._keys: dict[tuple[str, str], keys.DataKey] = {}
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._head = 0  # the newest position that somebody told of
 
     # --- from outside ----------------------------------------------------------------------------
 
@@ -83,14 +148,15 @@ class Recorder:
 
     async def stop(self) -> None:
         """Finish what was taken, then stop."""
+        self._stopping = True
+        self._wake.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        for job in self._waiting:
-            self._fail(job, errors.Unavailable("the service is stopping"))
+            await self._task
 
     async def submit(self, *wanted: Job) -> list[jobs.Outcome]:
         """Record jobs; answers when all of them are durable. Raises the first failure."""
+        if self._stopping:
+            raise errors.Unavailable("the service is stopping")
         loop = asyncio.get_running_loop()
         for job in wanted:
             job.future = loop.create_future()
@@ -104,6 +170,11 @@ class Recorder:
             if isinstance(result, BaseException):
                 raise result
         return [result for result in done if isinstance(result, jobs.Outcome)]
+
+    def look(self, position: int = 0) -> None:
+        """The ledger holds `position` (0: perhaps something new): take in what others wrote, soon."""
+        self._head = max(self._head, position or self.position + 1)
+        self._wake.set()
 
     async def book(self, product: str) -> Book:
         """The product's book, read from the ledger when first asked for."""
@@ -138,7 +209,12 @@ class Recorder:
                 for row in rows:
                     book = self.books.get(row.product)
                     self.clock.observe(row.recorded_at)
-                    if book is None or row.position in own:
+                    if row.position in own:
+                        continue
+                    # Whoever wrote last to a session looks after its timer.
+                    if row.stream.startswith("session-"):
+                        self.due.pop((row.product, row.stream.removeprefix("session-")), None)
+                    if book is None:
                         continue
                     book.drop(row.stream)
                     if row.stream == PRODUCT_STREAM:
@@ -155,25 +231,56 @@ class Recorder:
     # --- the loop --------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            await asyncio.sleep(0)  # let requests that arrived together join the group
-            self._wake.clear()
-            while self._waiting:
-                group = self._take()
-                try:
-                    await self._commit(group)
-                except asyncio.CancelledError:
-                    for job in group:
-                        self._fail(job, errors.Unavailable("the service is stopping"))
-                    raise
-                except Exception as error:
-                    if not isinstance(error, errors.NudgeledgerError):
-                        log.exception("group_failed", jobs=len(group))
-                    else:
-                        log.warning("group_failed", jobs=len(group), error=str(error))
-                    for job in group:
-                        self._fail(job, error)
+        ahead: Flight | None = None
+        while self._waiting or not self._stopping:
+            if not self._waiting:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._head > self.position:
+                    if ahead is not None:
+                        await ahead.landing
+                        ahead = None
+                    await self._follow()
+                await asyncio.sleep(0)  # let requests that arrived together join the group
+                continue
+            group = self._take()
+            try:
+                flight = await self._prepare(group, ahead)
+            except Exception as error:
+                self._failed(group, error)
+                continue
+            if ahead is not None and not await ahead.landing:
+                self._waiting[:0] = flight.jobs()  # it rested on what was not stored
+                ahead = None
+                continue
+            await self._follow()
+            flight.rest_on(self.books)
+            flight.landing = asyncio.create_task(self._land(flight))
+            ahead = flight
+            if flight.serial:
+                await flight.landing
+                ahead = None
+        if ahead is not None:
+            await ahead.landing
+
+    async def _follow(self) -> None:
+        """Catch up where others wrote. Only between two groups: it moves what they stand on."""
+        if self._head <= self.position:
+            return
+        try:
+            await self.catch_up()
+        except errors.Unavailable as error:
+            log.warning("follow_failed", error=str(error))
+        self._head = self.position
+
+    def _failed(self, group: Iterable[Job], error: Exception) -> None:
+        jobs_lost = list(group)
+        if isinstance(error, errors.NudgeledgerError):
+            log.warning("group_failed", jobs=len(jobs_lost), error=str(error))
+        else:
+            log.error("group_failed", jobs=len(jobs_lost), exc_info=error)
+        for job in jobs_lost:
+            self._fail(job, error)
 
     def _take(self) -> list[Job]:
         count = size = 0
@@ -189,22 +296,39 @@ class Recorder:
         if job.future is not None and not job.future.done():
             job.future.set_exception(error)
 
-    async def _commit(self, group: list[Job]) -> None:
-        self.groups += 1
+    async def _prepare(self, group: list[Job], ahead: Flight | None) -> Flight:
+        """Decide a group, on top of the one that is being stored meanwhile."""
         group = await self._with_engine(group)
         known = await self._prepare_reads(group)
-        prepared, later = self._decide(group, known)
-        if any(item.stored or item.world.changed_sessions for item in prepared):
-            refused = await self._store(prepared)
-        else:
-            refused = []
-        if refused:
-            await self.catch_up()
-        self._waiting[:0] = [*[item.job for item in refused], *later]
+        return self._decide(group, known, ahead)
+
+    async def _land(self, flight: Flight) -> bool:
+        """Store a group and answer its callers; whether all of it was stored."""
+        self.groups += 1
+        refused: list[Prepared] = []
+        try:
+            if any(item.stored or item.world.changed_sessions for item in flight.prepared):
+                refused = await self._store(flight.prepared)
+            if refused:
+                for item in refused:
+                    for stream in item.world.read:
+                        item.book.drop(stream)  # a read that was under way may have put an older state there
+                await self.catch_up()
+        except Exception as error:
+            self._failed([item.job for item in flight.prepared], error)
+            self._requeue(flight.later)
+            return False
         lost = set(map(id, refused))
-        for item in prepared:
+        for item in flight.prepared:
             if id(item) not in lost:
                 self._publish(item)
+        self._requeue([*[item.job for item in refused], *flight.later])
+        return not refused
+
+    def _requeue(self, wanted: list[Job]) -> None:
+        if wanted:
+            self._waiting[:0] = wanted
+            self._wake.set()
 
     async def _with_engine(self, group: list[Job]) -> list[Job]:
         """Where a product last saw other code, say first which code decides from here on."""
@@ -255,26 +379,25 @@ class Recorder:
         self.clock.observe(await book.load(conn, streams, due))
 
     def _decide(
-        self, group: Sequence[Job], known: dict[str, dict[str, Known]]
-    ) -> tuple[list[Prepared], list[Job]]:
-        """Every job on top of what the ones before it in the group changed."""
-        overlays: dict[str, tuple[Overlay[Live], Overlay[UserState]]] = {}
+        self, group: Sequence[Job], known: dict[str, dict[str, Known]], ahead: Flight | None
+    ) -> Flight:
+        """Every job on top of what the ones before it changed."""
+        overlays: dict[str, Overlays] = {}
         product_versions: dict[str, int] = {}
-        prepared: list[Prepared] = []
         later: list[Job] = []
         taken: set[tuple[str, str]] = set()
-        now = self.clock.now()
+        prepared: list[Prepared] = []
         for job in group:
             book = self.books[job.product]
-            sessions, users = overlays.setdefault(
-                job.product, (Overlay(book.sessions), Overlay(book.users))
-            )
+            if job.product not in overlays:
+                overlays[job.product] = _overlays(book, ahead)
+            sessions, users = overlays[job.product]
             ids = {(job.product, event_id) for event_id in job.ids()}
-            if ids & taken:  # the same event twice in one group: the second must see the first stored
-                later.append(job)
+            if ids & taken or (ahead is not None and ids & ahead.ids):
+                later.append(job)  # the same event twice: the second must see the first stored
                 continue
             world = World(sessions, users)
-            turn = Turn(job.product, book.rules, world, now)
+            turn = Turn(job.product, book.rules, world, self.clock.next())
             try:
                 job.run(turn, known.get(job.product, {}), book.state)
             except Missing as missing:  # found on the way; the next group loads it
@@ -286,24 +409,22 @@ class Recorder:
                 continue
             taken |= ids
             item = Prepared(job, book, world, turn)
-            version = product_versions.setdefault(job.product, book.state.version)
             if any(stored.stream == PRODUCT_STREAM for stored in item.stored):
+                version = product_versions.get(job.product, book.state.version)
                 item.world.read[PRODUCT_STREAM] = version
-                product_versions[job.product] = version + sum(
-                    stored.stream == PRODUCT_STREAM for stored in item.stored
-                )
+                product_versions[job.product] = version + len(item.stored)
             sessions.changed.update(world.changed_sessions)
             users.changed.update(world.changed_users)
             prepared.append(item)
-        return prepared, later
+        return Flight(prepared, later, overlays, taken, serial=bool(product_versions))
 
     async def _store(self, prepared: list[Prepared]) -> list[Prepared]:
         """One transaction for the group; gives the jobs that somebody else's append overtook."""
         persons = {
-            (item.job.product, person)
+            (item.job.product, form.person)
             for item in prepared
-            for stored in item.stored
-            if (person := _person(stored)) is not None
+            for form in item.forms
+            if form.person is not None
         }
         new_keys: dict[tuple[str, str], keys.DataKey] = {}
         unknown = [pair for pair in persons if pair not in self._keys]
@@ -316,9 +437,7 @@ class Recorder:
                     made = await keys.ensure_keys(conn, product, names, at=self.clock.now())
                     new_keys |= {(product, name): key for name, key in made.items()}
                 self._build(prepared, {**self._keys, **new_keys})
-            units = [
-                Unit(item.job.product, _expected(item), item.rows) for item in prepared if item.stored
-            ]
+            units = [Unit(item.job.product, _expected(item), item.rows) for item in prepared if item.stored]
             appended = iter(await self._appender.append(conn, units, after=self.position))
             refused: list[Prepared] = []
             written: list[Written] = []
@@ -332,8 +451,7 @@ class Recorder:
                     continue
                 if recorded:
                     item.job.outcome.written = [
-                        Written(row, stored.event)
-                        for row, stored in zip(recorded, item.stored, strict=True)
+                        Written(row, stored.event) for row, stored in zip(recorded, item.stored, strict=True)
                     ]
                     written += item.job.outcome.written
                     own += [row.position for row in recorded]
@@ -352,55 +470,64 @@ class Recorder:
         while len(self._keys) > 100_000:
             del self._keys[next(iter(self._keys))]
 
-    def _build(self, prepared: Iterable[Prepared], data_keys: dict[tuple[str, str], keys.DataKey]) -> None:
+    def _build(self, prepared: Iterable[Prepared], data_keys: Mapping[tuple[str, str], keys.DataKey]) -> None:
+        """The rows of every job, sealed."""
         for item in prepared:
+            product, turn = item.job.product, item.turn
+            revision, batch_id = item.book.rules.revision, item.job.batch_id
             item.rows = [
-                self._row(item, index, stored, data_keys) for index, stored in enumerate(item.stored)
+                self._row(
+                    product,
+                    # What came due before the batch is an evaluation of its own.
+                    batch_id if index >= turn.own else _timer_batch(product, stored),
+                    stored,
+                    form,
+                    data_keys[product, form.person] if form.person is not None else None,
+                    turn.now,
+                    revision,
+                )
+                for index, (stored, form) in enumerate(zip(item.stored, item.forms, strict=True))
             ]
 
     def _row(
         self,
-        item: Prepared,
-        index: int,
+        product: str,
+        batch_id: str,
         stored: Stored,
-        data_keys: dict[tuple[str, str], keys.DataKey],
+        form: Form,
+        key: keys.DataKey | None,
+        now: int,
+        revision: str | None,
     ) -> NewEvent:
-        product, incoming = item.job.product, stored.incoming
-        clear, personal = jobs.stored_form(stored.event, stored.user_id)
         sealed = key_id = None
-        if personal:
-            person = _person(stored)
-            assert person is not None
-            key = data_keys[product, person]
+        if key is not None and form.personal is not None:
             key_id = key.key_id
-            aad = keys.binding(product, stored.event_id)
-            sealed = keys.seal(key.key, orjson.dumps(personal), aad)
-        outside = incoming if isinstance(incoming, OutsideEvent) else None
-        batch_id = item.job.batch_id
-        if index < item.turn.own:  # came due before the batch: an evaluation of its own
-            batch_id = derived_id(stored.at, product, stored.stream, "timer", str(stored.at))
+            sealed = keys.seal(key.key, form.personal, keys.binding(product, stored.event_id))
+        at, event, incoming = stored.at, stored.event, stored.incoming
+        common = (
+            product,
+            stored.stream,
+            event.TYPE,
+            event.VERSION,
+            ENGINE if incoming is None else OUTSIDE,
+            stored.event_id,
+            at,
+            now if now > at else at,
+        )
+        tail = (revision, self._engine_version, form.data, sealed, key_id)
+        if not isinstance(incoming, OutsideEvent):
+            return NewEvent(*common, at, None, None, False, batch_id, None, stored.cause, "engine", *tail)
         return NewEvent(
-            product=product,
-            stream=stored.stream,
-            type=stored.event.TYPE,
-            schema_version=stored.event.VERSION,
-            origin=OUTSIDE if outside is not None else ENGINE,
-            event_id=stored.event_id,
-            at=stored.at,
-            recorded_at=max(item.turn.now, stored.at),
-            occurred_at=min(outside.occurred_at, stored.at) if outside is not None else stored.at,
-            occurred_raw=outside.occurred_raw if outside is not None else None,
-            sent_raw=outside.sent_raw if outside is not None else None,
-            clock_suspect=outside.clock_suspect if outside is not None else False,
-            batch_id=batch_id,
-            correlation_id=outside.correlation_id if outside is not None else None,
-            causation_id=stored.cause,
-            source=outside.source if outside is not None else "engine",
-            config_revision=item.book.rules.revision,
-            engine_version=self.engine.engine_version,
-            data=orjson.dumps(clear),
-            sealed=sealed,
-            key_id=key_id,
+            *common,
+            min(incoming.occurred_at, at),
+            incoming.occurred_raw,
+            incoming.sent_raw,
+            incoming.clock_suspect,
+            batch_id,
+            incoming.correlation_id,
+            stored.cause,
+            incoming.source,
+            *tail,
         )
 
     def _publish(self, item: Prepared) -> None:
@@ -460,14 +587,8 @@ def _product_state(book: Book, written: Sequence[Written]) -> configs.ProductSta
     return configs.fold([w.row for w in written if w.row.stream == PRODUCT_STREAM], book.state)
 
 
-def _person(stored: Stored) -> str | None:
-    """Whose key seals this event: the user's, else the session's; None where nothing is personal."""
-    if not stored.event.PERSONAL:
-        return None
-    _, personal = jobs.stored_form(stored.event, None)
-    if not personal:
-        return None
-    return f"user-{stored.user_id}" if stored.user_id else stored.stream
+def _timer_batch(product: str, stored: Stored) -> str:
+    return derived_id(stored.at, product, stored.stream, "timer", str(stored.at))
 
 
 def _expected(item: Prepared) -> dict[str, int]:

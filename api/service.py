@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
 
 from api.book import Book
 from api.clock import Clock
+from api.follower import Follower
 from api.hub import Connection, Hub
 from api.ingest.native import OutsideEvent, ParsedBatch
-from api.jobs import BatchJob, ConfigJob, EngineJob, Outcome, RearmJob
+from api.jobs import BatchJob, ConfigJob, EngineJob, Job, Outcome, RearmJob
 from api.predicates import Registry
 from api.recorder import Recorder
 from api.settings import Settings
@@ -60,6 +61,7 @@ class Service:
             ledger, self.clock, self.predicates.run, self.engine, settings.cached_sessions
         )
         self.timers = Timers(self.recorder)
+        self.follower = Follower(self.recorder)
         self.recorder.on_written = self._written
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -75,10 +77,12 @@ class Service:
             self.recorder.due[product, session_id] = due
             self.timers.arm(product, session_id, due)
         self.timers.start()
+        self.follower.start()
 
     async def stop(self) -> None:
         """Finish what was taken, end the streams, stop."""
         self.hub.close()
+        await self.follower.stop()
         await self.timers.stop()
         for task in list(self._background):
             task.cancel()
@@ -95,7 +99,10 @@ class Service:
 
     async def product(self, product: str) -> Book:
         """The product's book. Raises UnknownProduct."""
-        book = await self.recorder.book(product)
+        try:
+            book = await self.recorder.book(product)
+        except InvalidInput:  # no product can have such a name
+            raise UnknownProduct(f"no product {product!r}") from None
         if book.state.version == 0:
             async with self.ledger.reader() as conn:
                 known = await lookups.secrets(conn, product)
@@ -178,12 +185,12 @@ class Service:
         Raises InvalidInput, with nothing stored, where the request is atomic and one event is bad.
         """
         await self.product(product)
+        if batch.rejected and batch.atomic:
+            raise InvalidInput([Fault(r.path, r.detail) for r in batch.rejected])
+        jobs: list[Job] = [*self._jobs(product, batch.events)]
         if batch.rejected:
-            if batch.atomic:
-                raise InvalidInput([Fault(r.path, r.detail) for r in batch.rejected])
-            await self._reject(product, [(r.path, r.detail) for r in batch.rejected])
-        jobs = self._jobs(product, batch.events)
-        outcomes = await self.recorder.submit(*jobs) if jobs else []
+            jobs.append(self._rejection(product, [(r.path, r.detail) for r in batch.rejected]))
+        outcomes = await self.recorder.submit(*jobs)
         rejected = [{"index": r.index, "path": r.path, "detail": r.detail} for r in batch.rejected]
         return await self._receipt(product, outcomes, rejected)
 
@@ -192,13 +199,13 @@ class Service:
 
     async def reject(self, product: str, faults: Sequence[tuple[str, str]]) -> None:
         """Note what a source sent that could not be stored, by path; never a value."""
-        await self._reject(product, faults)
+        await self.recorder.submit(self._rejection(product, faults))
 
-    async def _reject(self, product: str, faults: Sequence[tuple[str, str]]) -> None:
+    def _rejection(self, product: str, faults: Sequence[tuple[str, str]]) -> Job:
         kept = tuple({"path": path, "detail": detail} for path, detail in faults[:50])
         job_id = self.clock.new_id()
         fact = (PRODUCT_STREAM, events.RejectedInput(kept), job_id)
-        await self.recorder.submit(EngineJob(product, job_id, facts=(fact,)))
+        return EngineJob(product, job_id, facts=(fact,))
 
     def _jobs(self, product: str, batch: Sequence[OutsideEvent]) -> list[BatchJob]:
         groups: dict[tuple[str | None, str | None], list[OutsideEvent]] = {}
@@ -291,9 +298,7 @@ class Service:
             "config_revision": book.rules.revision,
         }
 
-    async def session_events(
-        self, product: str, session_id: str, after: int, limit: int
-    ) -> dict[str, Any]:
+    async def session_events(self, product: str, session_id: str, after: int, limit: int) -> dict[str, Any]:
         """A page of the session's stream, by version."""
         await self.product(product)
         async with self.ledger.reader() as conn:
@@ -330,7 +335,7 @@ class Service:
     # --- users, tours, streams -------------------------------------------------------------------
 
     async def user_session(self, product: str, user_id: str) -> str | None:
-        """"The user's session": with a running tour or open offer, else with the newest outside event."""
+        """ "The user's session": with a running tour or open offer, else with the newest outside event."""
         async with self.ledger.reader() as conn:
             return await lookups.user_session(conn, product, user_id, self.clock.now())
 
@@ -338,8 +343,9 @@ class Service:
         self,
         product: str,
         user_id: str,
-        make: Any,
+        make: Callable[[SessionState], events.Outside | None],
         session_id: str | None = None,
+        event_id: str | None = None,
     ) -> bool:
         """Record a tour's event in the user's session; False where the user has none."""
         session_id = session_id or await self.user_session(product, user_id)
@@ -350,7 +356,7 @@ class Service:
         if event is None:
             return False
         now = self.clock.now()
-        item = OutsideEvent(None, event, session_id, user_id, now, now, None, None, False, "host", None)
+        item = OutsideEvent(event_id, event, session_id, user_id, now, now, None, None, False, "host", None)
         await self.record_events(product, [item])
         return True
 
@@ -375,16 +381,20 @@ class Service:
     async def listen(self, connection: Connection, last_event_id: int | None) -> None:
         """Join the hub; send what waited: all that is open for who resumes, what is still current for who
         comes anew."""
+        gone: set[str] = set()
+        connection.gone = gone
         self.hub.join(connection)
         waiting = await self.open_nudges(connection.product, connection.user_id)
+        connection.gone = None
         if connection not in self.hub.receivers(connection.product, connection.user_id):
             return
         for position, nudge, current in waiting:
             resumed = last_event_id is not None and position > last_event_id
-            if nudge["nudge_id"] in connection.holds or not (resumed or current):
+            nudge_id = nudge["nudge_id"]
+            if nudge_id in gone or self.hub.held(connection, nudge_id) or not (resumed or current):
                 continue
             if self.hub.send(connection, nudge, position):
-                self._delivered(connection.product, nudge["nudge_id"], 1)
+                self._delivered(connection.product, nudge_id, 1)
 
     def leave(self, connection: Connection) -> None:
         """A connection ended; what a legacy one held and nobody saw goes to the next."""
@@ -435,6 +445,8 @@ class Service:
             await work
         except NudgeledgerError as error:
             log.warning("background_failed", error=str(error))
+        except Exception as error:  # whatever it is: nobody waits for it, so say it here
+            log.error("background_failed", error=type(error).__name__, exc_info=True)
 
 
 def nudge_json(row: Recorded, offered: events.NudgeOffered) -> dict[str, Any]:
@@ -452,5 +464,3 @@ def nudge_json(row: Recorded, offered: events.NudgeOffered) -> dict[str, Any]:
     if "target" in message:
         nudge["target"] = message["target"]
     return nudge
-
-

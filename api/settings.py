@@ -17,4 +17,5 @@ class Settings(BaseSettings):
     default_product: str | None = None
     log: Literal["text", "json"] = "text"
     predicate_budget_ms: int = 50  # what one predicate may take before it reads unknown
+    keep_alive_s: float = 15.0  # between two signs of life on a quiet stream
     cached_sessions: int = 20_000  # folded sessions kept in memory for each product

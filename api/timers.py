@@ -7,6 +7,7 @@ others are skipped when they come up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 
 RETRY = SECOND  # after a failure of the database
 MOST = 1_000  # sessions woken in one go
+PAUSE_S = 60.0  # at most: the machine's clock may be set, or the machine sleep
+SLACK = 10_000  # entries that no longer count and are kept all the same
 
 
 class Timers:
@@ -32,6 +35,10 @@ class Timers:
 
     def arm(self, product: str, session_id: str, due: int) -> None:
         heapq.heappush(self._heap, (due, product, session_id))
+        if len(self._heap) > 2 * len(self._recorder.due) + SLACK:
+            # A session that acts again and again leaves an entry each time, perhaps for a day ahead.
+            self._heap = [(at, *key) for key, at in self._recorder.due.items()]
+            heapq.heapify(self._heap)
         if self._heap[0][0] == due:
             self._wake.set()
 
@@ -50,14 +57,12 @@ class Timers:
             if due:
                 await self._fire(due)
                 continue
-            pause = None
+            pause = PAUSE_S
             if self._heap:
                 # A timer's instant must lie in the past before it is applied: one microsecond more.
-                pause = (self._heap[0][0] + 1 - self._recorder.clock.now()) / SECOND
-            try:
+                pause = min(pause, (self._heap[0][0] + 1 - self._recorder.clock.now()) / SECOND)
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                pass
 
     def _taken(self) -> list[tuple[int, str, str]]:
         now = self._recorder.clock.now()
@@ -76,8 +81,9 @@ class Timers:
         ]
         try:
             await self._recorder.submit(*jobs)
-        except NudgeledgerError as error:
-            log.warning("timers_postponed", sessions=len(entries), error=str(error))
+        except Exception as error:  # whatever it is, the other sessions' timers go on
+            reason = str(error) if isinstance(error, NudgeledgerError) else type(error).__name__
+            log.warning("timers_postponed", sessions=len(entries), error=reason)
             await asyncio.sleep(RETRY / SECOND)
         for job, entry in zip(jobs, entries, strict=True):
             failed = job.future is None or not job.future.done() or job.future.exception() is not None

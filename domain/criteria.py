@@ -67,7 +67,7 @@ def _group(node: config.Group, settings: config.Config, matcher: Matcher) -> Cri
 
     def evaluate(view: View, used: int) -> Finding:
         findings = tuple([child(view, used) for child in children])
-        verdicts = [finding[1] for finding in findings]
+        verdicts = [finding[1] for finding in findings]  # by index: this is the innermost loop
         if operator == "AND":
             verdict = _all_of(verdicts)
         else:
@@ -104,9 +104,7 @@ def _count(node: config.Count, matcher: Matcher) -> Criterion:
         if leaving is not None:
             change = view.actions[leaving].occurred_at + (within or view.lookback) + TICK
         verdict = count >= low and (high is None or count <= high)
-        return Finding(
-            "count", verdict, count, required, _ids(view, found), change, (), node.id, node.name
-        )
+        return Finding("count", verdict, count, required, _ids(view, found), change, (), node.id, node.name)
 
     return evaluate
 
@@ -136,21 +134,24 @@ def _sequence(node: config.Sequence, matcher: Matcher) -> Criterion:
     required = f"{len(steps)} steps in order"
 
     def chain(view: View, last: int, earliest: int) -> list[int] | None:
-        """The steps that end at `last`, each as late as possible; None where there are none."""
+        """The steps that end at `last`, each as late as possible; None where there are none.
+
+        The latest steps span the least, so what lies between them lies between any others too.
+        """
+        marks = view.marks
         found = [last]
         index = last
         for bit in reversed(steps[:-1]):
+            if index != last and marks[index] & forbidden:  # a step, but between the first and the last
+                return None
             index -= 1
-            if strict:
-                if index < earliest or not view.marks[index] & bit:
-                    return None
-            else:
-                while index >= earliest and not view.marks[index] & bit:
-                    if view.marks[index] & forbidden:
+            if not strict:
+                while index >= earliest and not marks[index] & bit:
+                    if marks[index] & forbidden:
                         return None
                     index -= 1
-                if index < earliest:
-                    return None
+            if index < earliest or not marks[index] & bit:
+                return None
             found.append(index)
         found.reverse()
         return found
@@ -158,16 +159,14 @@ def _sequence(node: config.Sequence, matcher: Matcher) -> Criterion:
     def evaluate(view: View, used: int) -> Finding:
         span = within or view.lookback
         spent = False
-        for last in range(view.hi - 1, view.start(within) - 1, -1):
-            if not view.marks[last] & steps[-1]:
-                continue
+        for last in reversed(view.matches(steps[-1], view.start(within))):
             action = view.actions[last]
             found = chain(view, last, view.since(action.occurred_at - span))
             if found is None:
                 continue
             if action.version <= used:  # this last step has made its trigger fire already
                 spent = True
-                break
+                continue
             return Finding(
                 "sequence",
                 True,
@@ -200,11 +199,12 @@ def _sequence(node: config.Sequence, matcher: Matcher) -> Criterion:
 def _progress(view: View, steps: list[int], start: int) -> list[int]:
     """How far the steps have come in the window, for people: the first ones that happened in order."""
     found: list[int] = []
-    for index in range(start, view.hi):
-        if view.marks[index] & steps[len(found)]:
-            found.append(index)
-            if len(found) == len(steps):
-                break
+    for bit in steps:
+        index = view.next(bit, start)
+        if index is None:
+            break
+        found.append(index)
+        start = index + 1
     return found
 
 
@@ -244,7 +244,7 @@ def _action_count(node: config.ActionCount) -> Criterion:
     def evaluate(view: View, used: int) -> Finding:
         count = view.hi - view.lo
         change = None
-        if count >= node.at_least:
+        if count >= node.at_least > 0:
             change = view.actions[view.hi - node.at_least].occurred_at + view.lookback + TICK
         evidence = _ids(view, list(range(max(view.lo, view.hi - EVIDENCE), view.hi)))
         return Finding(
@@ -286,9 +286,7 @@ def _ping_pong(node: config.PingPong) -> Criterion:
     def evaluate(view: View, used: int) -> Finding:
         visits = _visits(view)
         pages = [view.actions[i].url for i in visits]
-        cycles = sum(
-            1 for a, b in zip(pages, pages[2:], strict=False) if a == b
-        )  # neighbours differ already
+        cycles = sum(1 for a, b in zip(pages, pages[2:], strict=False) if a == b)  # neighbours differ already
         distinct = len(set(pages))
         again = distinct < len(pages)
         verdict = cycles >= node.min_cycles or (again and distinct >= node.hesitation_min_distinct)
@@ -344,9 +342,8 @@ def _dwell(node: config.Dwell) -> Criterion:
         visit.reverse()
         dwelt = view.at - first.occurred_at
         observed = {"seconds": dwelt / SECOND, "actions": len(visit)}
-        ended = any(view.actions[i].type == PAGELEAVE for i in visit[-1:])
         gone = newest.occurred_at + view.lookback + TICK
-        if ended or len(visit) > node.max_actions or visit[-1] < view.lo:
+        if newest.type == PAGELEAVE or len(visit) > node.max_actions or visit[-1] < view.lo:
             return finding(view, False, observed, visit, None)
         if dwelt >= node.threshold:
             return finding(view, True, observed, visit, gone)
@@ -362,7 +359,9 @@ def _section_match(node: config.SectionMatch, settings: config.Config) -> Criter
 
     def evaluate(view: View, used: int) -> Finding:
         found = sections.resolve(view.window(), settings, rows)
-        change = view.actions[view.lo].occurred_at + view.lookback + TICK if view.lo < view.hi else None
+        change = None  # while no row applies, actions that leave the window cannot make one apply
+        if found is not None:
+            change = view.actions[view.lo].occurred_at + view.lookback + TICK
         return Finding(
             "section_playbook_match",
             found is not None,

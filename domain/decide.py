@@ -24,7 +24,7 @@ class Draft(NamedTuple):
 
 
 def draft(product: str, stream: str, event: events.Engine, at: int, cause: str | None, key: str) -> Draft:
-    """An engine event with its derived id: of product, stream, type, `key` (the trigger), instant and cause."""
+    """An engine event with its derived id: of product, stream, type, `key` (trigger), instant, cause."""
     return Draft(
         stream,
         derived_id(at, product, stream, event.TYPE, key, str(at), cause or ""),
@@ -76,9 +76,7 @@ def _withhold(
         noticed_at=situation.noticed_at,
         explanation=explain(verdict, evaluation, situation, rules),
     )
-    made = draft(
-        situation.product, stream, withheld, situation.at, cause, f"{trigger.id}\0{gate.gate}"
-    )
+    made = draft(situation.product, stream, withheld, situation.at, cause, f"{trigger.id}\0{gate.gate}")
     if gate.gate != "holdout" or situation.user is None:
         return [made]
     return [made, _spend(made, trigger, situation, holdout=True)]
@@ -156,11 +154,11 @@ def message(verdict: Verdict, situation: Situation, rules: Ruleset) -> dict[str,
             body = row.body
             labels = enumerate(row.reply_option_labels, 1)
             options = [{"id": f"chip_{n}", "label": label} for n, label in labels] or options
-    fits = {fit["id"]: fit["offered"] for fit in tour_fits(trigger, situation, rules)}
+    fitting = [settings.tour(fit["id"]) for fit in tour_fits(trigger, situation, rules) if fit["offered"]]
     tours = [
         {"id": tour.id, "flow_id": tour.user_tour_id, "label": tour.user_tour_name}
-        for tour in settings.tours
-        if fits.get(tour.id)
+        for tour in fitting
+        if tour is not None
     ]
     shown: dict[str, Any] = {"body": body, "tours": tours, "options": options}
     shown["channels"] = list(trigger.channels)
@@ -206,9 +204,7 @@ def read_set(situation: Situation) -> dict[str, int]:
     return read
 
 
-def explain(
-    verdict: Verdict, evaluation: Evaluation, situation: Situation, rules: Ruleset
-) -> dict[str, Any]:
+def explain(verdict: Verdict, evaluation: Evaluation, situation: Situation, rules: Ruleset) -> dict[str, Any]:
     """The evaluator's own output for one trigger, as contract section 7 shapes it."""
     session, at = situation.session, situation.at
     blocked = verdict.blocked
@@ -235,5 +231,3 @@ def explain(
         ],
         "tours": tour_fits(verdict.trigger, situation, rules),
     }
-
-

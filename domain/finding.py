@@ -44,11 +44,11 @@ def as_json(finding: Finding) -> dict[str, Any]:
 def wake(finding: Finding, positive: bool = True) -> int | None:
     """The next instant at which time alone may turn this criterion from not true to true.
 
-    Under NOT, what counts is a leaf that may turn from true to not true. Changes the other way can never
-    make a trigger fire, so nobody needs to wake for them.
+    Under NOT, what counts is a leaf that may turn false. Changes the other way can never make a trigger
+    fire, so nobody needs to wake for them.
     """
     if finding.conditions:
         inner = not positive if finding.type == "NOT" else positive
         instants = [w for child in finding.conditions if (w := wake(child, inner)) is not None]
         return min(instants) if instants else None
-    return finding.next_change if (finding.verdict is not True) == positive else None
+    return None if finding.verdict is positive else finding.next_change

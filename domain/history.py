@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 
 class ActionFact(NamedTuple):
-    """What criteria can see of an action. Ordered by (`occurred_at`, `event_id`)."""
+    """What criteria can see of an action.
+
+    Ordered by (`occurred_at`, `event_id`), as the tuple itself is: an id never comes twice.
+    """
 
     occurred_at: int
     event_id: str
@@ -19,26 +22,52 @@ class ActionFact(NamedTuple):
     properties: Mapping[str, Any] | None
 
 
-def _order(action: ActionFact) -> tuple[int, str]:
-    return action[0], action[1]
+class Marks:
+    """Which `where`s of a ruleset each action matches; shared like the actions themselves."""
+
+    __slots__ = ("bits", "hits", "of")
+
+    def __init__(self, of: object) -> None:
+        self.of = of  # whose bits they are
+        self.bits: list[int] = []  # for each action
+        self.hits: dict[int, list[int]] = {}  # for each bit the indexes of the actions that have it
+
+    def add(self, bits: int) -> None:
+        index = len(self.bits)
+        self.bits.append(bits)
+        while bits:
+            bit = bits & -bits
+            bits ^= bit
+            found = self.hits.get(bit)
+            if found is None:
+                self.hits[bit] = [index]
+            else:
+                found.append(index)
+
+    def first(self, count: int) -> Marks:
+        """A copy for the first `count` actions."""
+        copy = Marks(self.of)
+        copy.bits = self.bits[:count]
+        for bit, found in self.hits.items():
+            copy.hits[bit] = found[: bisect_left(found, count)]
+        return copy
 
 
 class History:
     """An immutable sequence of actions that shares its storage with its successors.
 
     Appending to the newest value reuses the list in place (earlier values keep their own length), anything
-    else copies. `marks` belongs to one ruleset at a time: for each action the bits of the `where`s that it
-    matches, filled lazily by the evaluator; a cache, never part of the value.
+    else copies. `marks` belongs to one ruleset at a time and is filled lazily by the evaluator; a cache,
+    never part of the value.
     """
 
-    __slots__ = ("_actions", "_instants", "_length", "marks", "marks_of")
+    __slots__ = ("_actions", "_instants", "_length", "marks")
 
     def __init__(self, actions: list[ActionFact] | None = None) -> None:
         self._actions: list[ActionFact] = actions or []
         self._instants: list[int] = [a[0] for a in self._actions]
         self._length = len(self._actions)
-        self.marks: list[int] = []
-        self.marks_of: object = None
+        self.marks: Marks | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -54,35 +83,32 @@ class History:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and list(self) == list(other)
 
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
     def __repr__(self) -> str:
         return f"History({list(self)!r})"
 
     def extended(self, new: Iterable[ActionFact]) -> History:
         """This history with `new` actions, each at its place."""
-        added = list(new)
+        added = sorted(new)
         if not added:
             return self
-        ordered = all(_order(a) < _order(b) for a, b in zip(added, added[1:], strict=False))
-        if ordered and (not self._length or _order(self._actions[self._length - 1]) < _order(added[0])):
+        if not self._length or self._actions[self._length - 1] < added[0]:
             if len(self._actions) == self._length:
                 actions, instants, marks = self._actions, self._instants, self.marks
             else:  # somebody else went on from here: leave that branch alone
                 actions, instants = self._actions[: self._length], self._instants[: self._length]
-                marks = self.marks[: self._length]
+                marks = self.marks.first(self._length) if self.marks is not None else None
             actions += added
             instants += [a[0] for a in added]
             successor = History.__new__(History)
             successor._actions, successor._instants = actions, instants
             successor._length = len(actions)
-            successor.marks, successor.marks_of = marks, self.marks_of
+            successor.marks = marks
             return successor
-        merged = self._actions[: self._length]
-        for action in added:
-            insort(merged, action, key=_order)
-        return History(merged)
+        place = bisect_left(self._actions, added[0], 0, self._length)
+        late = sorted(self._actions[place : self._length] + added)
+        merged = History(self._actions[:place] + late)
+        merged.marks = self.marks.first(place) if self.marks is not None else None
+        return merged
 
     def since(self, instant: int) -> int:
         """Index of the first action that happened at or after `instant`."""

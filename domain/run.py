@@ -162,7 +162,10 @@ class Turn:
         last: str | None = None
         for incoming in batch:
             assert incoming.event_id is not None
-            event = self._enriched(state, incoming.event)
+            event = incoming.event
+            plain = type(event) is events.Action  # most facts are, and most of a turn's time is theirs
+            if not plain:
+                event = self._enriched(event)
             last = incoming.event_id
             fact = Fact(
                 state.version + len(run) + 1,
@@ -173,7 +176,7 @@ class Turn:
                 event,
             )
             self.stored.append(Stored(stream, last, event, at, None, incoming.user_id, incoming))
-            if type(event) is events.Action:
+            if plain:
                 run.append(fact)
                 continue
             before = session.fold(state, run)
@@ -193,20 +196,22 @@ class Turn:
             state = self.world.user(user_id)
             at = max(at, state.at)
             fact = Fact(
-                state.version + 1, at, min(incoming.occurred_at, at), incoming.event_id, user_id, incoming.event
+                state.version + 1,
+                at,
+                min(incoming.occurred_at, at),
+                incoming.event_id,
+                user_id,
+                incoming.event,
             )
             stream = user_stream(user_id)
             self.stored.append(Stored(stream, fact.event_id, fact.event, at, None, user_id, incoming))
-            known = state
-            self.world.changed_users[user_id] = user.evolve(state, fact)
+            self.world.changed_users[user_id] = known = user.evolve(state, fact)
             if isinstance(incoming.event, events.UserIdentified):
                 self._identified(None, known, incoming.event, at, fact.event_id)
 
     def rearm(self, session_id: str, at: int) -> None:
         """Recompute the next due instant under the rules in force; nothing is concluded."""
-        live = self.world.session(session_id)
-        evaluation = evaluate(self._situation(session_id, at), self.rules)
-        self.world.changed_sessions[session_id] = Live(live.state, evaluation.next_at)
+        self._arm(session_id, at)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -219,16 +224,12 @@ class Turn:
             )
         return after
 
-    def _enriched(self, state: SessionState, event: events.Outside) -> events.Outside:
+    def _enriched(self, event: events.Outside) -> events.Outside:
         """The event with the resolved timings it runs under and its tour's registry id."""
         settings = self.rules.config
         match event:
-            case events.Action():
-                return event
             case events.ChatMessage():
-                return replace(
-                    event, timings=Timings(settings.interaction_timeout, settings.cooldown_period)
-                )
+                return replace(event, timings=Timings(settings.interaction_timeout, settings.cooldown_period))
             case events.TourStarted() | events.TourEnded():
                 tour = settings.tour(event.tour_id)
                 timings = Timings(
@@ -260,6 +261,7 @@ class Turn:
     def _identified(
         self, session_id: str | None, known: UserState, event: events.UserIdentified, at: int, cause: str
     ) -> None:
+        known = self._root(known)  # an id that became another user counts for that one
         previous = event.previous_id
         merged: str | None = None
         if previous and previous != known.user_id:
@@ -270,15 +272,11 @@ class Turn:
         if known.identified and merged is None and not news:
             return
         linked = events.UserLinked(session_id, merged_from=merged, timezone=event.timezone)
-        self._conclude(
-            draft(self.product, user_stream(known.user_id), linked, max(at, known.at), cause, "")
-        )
+        self._conclude(draft(self.product, user_stream(known.user_id), linked, max(at, known.at), cause, ""))
         if merged is not None:
             anonymous = self.world.user(merged)
             linked = events.UserLinked(session_id, merged_into=known.user_id)
-            self._conclude(
-                draft(self.product, user_stream(merged), linked, max(at, anonymous.at), cause, "")
-            )
+            self._conclude(draft(self.product, user_stream(merged), linked, max(at, anonymous.at), cause, ""))
 
     def _situation(self, session_id: str, at: int) -> Situation:
         state = self.world.session(session_id).state
@@ -286,14 +284,15 @@ class Turn:
         aliases: tuple[UserState, ...] = ()
         others: list[SessionState] = []
         if state.user_id is not None:
-            who = self.world.user(state.user_id)
-            while who.merged_into is not None:
-                who = self.world.user(who.merged_into)
+            who = self._root(self.world.user(state.user_id))
             aliases = tuple([self.world.user(name) for name in who.merged_from])
-            for owner in (who, *aliases):
-                for other in owner.last_sessions:
-                    if other != session_id and all(other != known.session_id for known in others):
-                        others.append(self.world.session(other).state)
+            names = dict.fromkeys(s for owner in (who, *aliases) for s in owner.last_sessions)
+            for name in names:
+                if name == session_id:
+                    continue
+                other = self.world.session(name).state
+                if other.user_id == who.user_id or other.user_id in who.merged_from:
+                    others.append(other)  # else the session is somebody else's by now
         return Situation(self.product, state, who, aliases, tuple(others), at, self.now)
 
     def _evaluate(self, session_id: str, at: int, cause: str | None) -> None:
@@ -312,12 +311,22 @@ class Turn:
         self.world.changed_sessions[session_id] = Live(situation.session, evaluation.next_at)
         for made in drafts:
             self._conclude(made)
-        if any(made.event.TYPE == events.NudgeOffered.TYPE for made in drafts):
-            # The offer closed gates that were open: look again when they open.
-            after = evaluate(self._situation(session_id, at), self.rules)
-            self.world.changed_sessions[session_id] = Live(
-                self.world.session(session_id).state, after.next_at
-            )
+        if any(_takes_slot(made.event) for made in drafts):
+            self._arm(session_id, at)  # it closed gates that were open: look again when they open
+
+    def _arm(self, session_id: str, at: int) -> None:
+        """Work out when time alone may next change an outcome; nothing is concluded."""
+        situation = self._situation(session_id, at)
+        try:
+            next_at = evaluate(situation, self.rules).next_at
+        except Exception:  # the next evaluation says so in the ledger
+            next_at = None
+        self.world.changed_sessions[session_id] = Live(situation.session, next_at)
+
+    def _root(self, known: UserState) -> UserState:
+        while known.merged_into is not None:
+            known = self.world.user(known.merged_into)
+        return known
 
     def _conclude(self, made: Draft) -> str:
         """Take an engine event into the world; its id."""
@@ -334,6 +343,12 @@ class Turn:
             fact = Fact(known.version + 1, made.at, made.at, made.event_id, None, event)
             self.world.changed_users[name] = user.evolve(known, fact)
         return made.event_id
+
+
+def _takes_slot(event: events.Engine) -> bool:
+    return isinstance(event, events.NudgeOffered) or (
+        isinstance(event, events.NudgeWithheld) and event.gate == "holdout"
+    )
 
 
 def _closed(before: SessionState, after: SessionState, at: int) -> str | None:

@@ -39,8 +39,8 @@ def resolve(window: Sequence[ActionFact], settings: Config, rows: Collection[str
     host = next((a for a in reversed(window) if (a.properties or {}).get(HOST_PROPERTY)), None)
     if host is not None and host.properties is not None:
         named = host.properties[HOST_PROPERTY]
-        if named in rows:
-            return Section(str(named), "the host's current_section_id", (host.event_id,))
+        if isinstance(named, str) and named in rows:  # a host may send anything
+            return Section(named, "the host's current_section_id", (host.event_id,))
     if not settings.section_rules:
         return None
     dwell: dict[str, int] = {}
@@ -57,8 +57,11 @@ def resolve(window: Sequence[ActionFact], settings: Config, rows: Collection[str
         evidence.setdefault(section, []).append(action.event_id)
         current = section
     ranked = sorted((s for s in dwell if s in rows), key=lambda s: (-dwell[s], -visits[s], s))
-    if ranked:
-        best = ranked[0]
-        how = "most dwell" if dwell[best] else "the current section"
-        return Section(best, how, tuple(evidence[best][-EVIDENCE:]))
-    return None
+    if not ranked:
+        return None
+    best, how = ranked[0], "most dwell"
+    if not dwell[best]:  # nobody stayed anywhere yet
+        how = "most visits"
+        if current is not None and current in rows:
+            best, how = current, "the current section"
+    return Section(best, how, tuple(evidence[best][-EVIDENCE:]))

@@ -51,15 +51,16 @@ def leaf(finding: Finding) -> str:
         case "sequence":
             return f"{name}{finding.observed} of {finding.required}"
         case "current_page":
-            page = finding.observed or "no page"
-            return f"{name}on {page}" if finding.verdict else f"{name}on {page}, not one that {finding.required}"
+            page = f"{name}on {finding.observed or 'no page'}"
+            return page if finding.verdict else f"{page}, not one that {finding.required}"
         case "action_count":
             return f"{name}{finding.observed} actions ({finding.required} wanted)"
         case "user_page_dwell":
             seen = finding.observed
             if not seen:
                 return f"{name}on no page"
-            return f"{name}{seen['seconds']:.0f} s on the page with {seen['actions']} actions ({finding.required})"
+            dwelt = f"{seen['seconds']:.0f} s on the page with {seen['actions']} actions"
+            return f"{name}{dwelt} ({finding.required})"
         case "canonical_url_ping_pong":
             seen = finding.observed
             return f"{name}{seen['cycles']} returns over {seen['distinct']} pages"
@@ -67,5 +68,3 @@ def leaf(finding: Finding) -> str:
             return f"{name}in section {finding.observed or 'none'}"
         case _:
             return f"{name}{finding.type} {'true' if finding.verdict else 'false'}"
-
-

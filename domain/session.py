@@ -73,7 +73,8 @@ class SessionState:
     in_force_since: int = 0  # the instant at which the timeout in force came into force
     cooldown_until: int = 0  # the first instant after the cooldown; 0: none
     timed_out_at: int = 0  # due instant of the newest timeout
-    active_tour_id: str | None = None  # registry id where the config knows it, else as sent
+    active_tour_id: str | None = None  # registry id where the config knew it, else as sent
+    tour_sent_id: str | None = None  # as its start named it
     tour_touched_at: int = 0  # start or newest step of the running tour
     tour_version: int = 0  # of the event that started it
     offer: Offer | None = None
@@ -91,7 +92,7 @@ class SessionState:
 
     @property
     def timeout(self) -> int:
-        """The interaction timeout in force: the running tour's, else the unanswered offer's, else the session's."""
+        """The timeout in force: the running tour's, else the unanswered offer's, else the session's."""
         if self.active_tour_id is not None and self.timings.tour_timeout is not None:
             return self.timings.tour_timeout
         if self.offer is not None and self.offer.unanswered and self.timings.offer_timeout is not None:
@@ -140,11 +141,13 @@ class SessionState:
     # Each returns the next value: SessionState is immutable, and time is an argument.
 
     def tick(self, at: int) -> SessionState:
-        """Apply a timeout that is due before `at`."""
+        """Apply what is due before `at`: a timeout, or in thinking the end of a tour without steps."""
         due = self.timeout_due
-        if due is None or due >= at:
-            return self
-        return _timed_out(self, due, self.cooldown)
+        if due is not None and due < at:
+            return _timed_out(self, due, self.cooldown)
+        if self.active_tour_id is not None and not self.tour_running(at):
+            return replace(self, active_tour_id=None, tour_touched_at=0)
+        return self
 
     def transition_to_proactive(
         self, at: int, timings: Timings | None = None
@@ -193,7 +196,7 @@ class SessionState:
 
     def record_tour_step(self, at: int) -> SessionState:
         if self.current_state == THINKING:  # moves the tour's own end only
-            return replace(self, tour_touched_at=at) if self.active_tour_id is not None else self
+            return replace(self, tour_touched_at=at) if self.tour_running(at) else self
         return replace(self, last_interaction_at=at, tour_touched_at=at)
 
     def set_visual_guidance(
@@ -269,6 +272,7 @@ _SNAPSHOT_FIELDS = (
     "cooldown_until",
     "timed_out_at",
     "active_tour_id",
+    "tour_sent_id",
     "tour_touched_at",
     "tour_version",
     "conversation_id",
@@ -279,9 +283,7 @@ def _session_timings(state: SessionState, new: Timings | None) -> Timings:
     """The timings after an event that carries the session's own: a running tour and an offer keep theirs."""
     if new is None:
         return state.timings
-    return replace(
-        state.timings, session_timeout=new.session_timeout, session_cooldown=new.session_cooldown
-    )
+    return replace(state.timings, session_timeout=new.session_timeout, session_cooldown=new.session_cooldown)
 
 
 def _answered(state: SessionState, at: int) -> SessionState:
@@ -355,14 +357,17 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
         case events.Reaction():
             return state.record_reaction(at)
         case events.TourStarted() as tour:
-            started = state.set_visual_guidance(
-                True, at, tour.registry_id or tour.tour_id, _tour_timings(state, tour.timings)
-            )
-            return replace(started, tour_version=fact.version)
-        case events.TourStep():
-            return state.record_tour_step(at)
+            name = tour.registry_id or tour.tour_id
+            if not name:
+                return _anomaly(state, "tour_started without an id")
+            started = state.set_visual_guidance(True, at, name, _tour_timings(state, tour.timings))
+            return replace(started, tour_version=fact.version, tour_sent_id=tour.tour_id)
+        case events.TourStep() as tour:
+            if _runs(state, tour):
+                return state.record_tour_step(at)
+            return state if state.current_state == THINKING else state.record_user_interaction(at)
         case events.TourEnded() as tour:
-            if state.active_tour_id != (tour.registry_id or tour.tour_id):
+            if not _runs(state, tour):
                 return state  # a late end of another tour
             return state.set_visual_guidance(False, at, timings=tour.timings)
         case events.NudgeDismissed() as dismissed:
@@ -386,6 +391,14 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
             return _timed_out(state, at, timed_out.cooldown)
         case _:  # facts that do not move the session: nudge_shown, goals, assistant messages …
             return state
+
+
+def _runs(state: SessionState, tour: events.TourStep | events.TourEnded) -> bool:
+    """Whether the event is about the session's tour: by registry id, or as the tour's start named it."""
+    active = state.active_tour_id
+    if active is None:
+        return False
+    return active in (tour.registry_id, tour.tour_id) or state.tour_sent_id == tour.tour_id
 
 
 def _tour_timings(state: SessionState, timings: Timings | None) -> Timings:
@@ -445,5 +458,3 @@ def _acted(state: SessionState, run: list[Fact]) -> SessionState:
         user_id=user_id or state.user_id,
         actions=state.actions.extended([_seen(f, f.event) for f in run]),  # type: ignore[arg-type]
     )
-
-

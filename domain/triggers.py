@@ -7,7 +7,6 @@ which time alone could change any of it. It concludes nothing: `domain.decide` m
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -115,7 +114,7 @@ def evaluate(situation: Situation, rules: Ruleset) -> Evaluation:
         finding = criterion(view, _used(session, trigger.id))
         if finding.verdict is not True:
             verdicts.append(Verdict(trigger, finding, (), None))
-            change = wake(finding)
+            change = wake(finding) if finding.next_change is not None else None
             if change is not None and change > at and (next_at is None or change < next_at):
                 next_at = change
             continue
@@ -131,6 +130,10 @@ def evaluate(situation: Situation, rules: Ruleset) -> Evaluation:
         verdicts.append(verdict)
         if slot and winner is None:
             winner = verdict
+        if slot:  # where it is not offered now, it may turn false and true again while no gate moves
+            change = finding.next_change
+            if change is not None and change > at and (next_at is None or change < next_at):
+                next_at = change
         for gate in gates:
             if gate.reopens is not None and gate.reopens > at and (next_at is None or gate.reopens < next_at):
                 next_at = gate.reopens
@@ -138,8 +141,11 @@ def evaluate(situation: Situation, rules: Ruleset) -> Evaluation:
 
 
 def _used(session: SessionState, trigger_id: str) -> int:
-    """The version of the trigger's last offer in this session; what came before cannot complete a sequence."""
-    return max((o.version for o in session.offers if o.trigger_id == trigger_id and not o.holdout), default=0)
+    """The version of the trigger's last offer in this session: no earlier event completes a sequence."""
+    for offer in reversed(session.offers):
+        if offer.trigger_id == trigger_id and not offer.holdout:
+            return offer.version
+    return 0
 
 
 def _winner_episode(winner: Verdict, at: int) -> str:
@@ -221,7 +227,7 @@ def _user_busy(situation: Situation) -> Gate:
 
 def _min_gap(settings: config.Config, offers: list[OfferMade], at: int) -> Gate:
     last = next((o for o in reversed(offers) if not o.holdout), None)
-    if last is None or at >= last.at + settings.min_gap:
+    if last is None or not settings.min_gap or at >= last.at + settings.min_gap:
         return Gate("min_gap", True)
     return Gate("min_gap", False, "min_gap", last.nudge_id, last.at + settings.min_gap)
 
@@ -234,9 +240,7 @@ def _limit(budget: config.Budget | None, offers: list[OfferMade], at: int, zone:
     if spent < budget.times:
         return Gate("limit", True)
     episode = f"{budget.per} from {text(start)}"
-    return Gate(
-        "limit", False, "limit_reached", episode, calendar.next_period_start(at, budget.per, zone)
-    )
+    return Gate("limit", False, "limit_reached", episode, calendar.next_period_start(at, budget.per, zone))
 
 
 def _session_limit(trigger: config.Trigger, session: SessionState) -> Gate:

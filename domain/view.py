@@ -7,13 +7,14 @@ Both ends belong to it, so an action leaves one microsecond later.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from domain import config
 from domain.config import Where
 from domain.finding import Finding
-from domain.history import ActionFact, History
+from domain.history import ActionFact, History, Marks
 
 TICK = 1  # µs
 PAGELEAVE = "pageleave"
@@ -64,14 +65,14 @@ class Matcher:
             self._known[key] = marks
         return marks
 
-    def fill(self, history: History) -> list[int]:
+    def fill(self, history: History) -> Marks:
         """The marks of every action of the history, computed once for each action and ruleset."""
-        if history.marks_of is not self:
-            history.marks, history.marks_of = [], self
         marks = history.marks
+        if marks is None or marks.of is not self:
+            marks = history.marks = Marks(self)
         actions, length = history.slots()
-        for index in range(len(marks), length):
-            marks.append(self.marks(actions[index]))
+        for index in range(len(marks.bits), length):
+            marks.add(self.marks(actions[index]))
         return marks
 
 
@@ -98,8 +99,10 @@ def _properties_match(where: Where, action: ActionFact) -> bool:
         value = given.get(name)
         if isinstance(value, str):
             value = value.casefold()
-        # True == 1 in Python, but not to a host
-        if not any(value == other and type(value) is type(other) for other in accepted):
+        # True == 1 in Python, but not to a host; 1 and 1.0 are one number in JSON
+        if not any(
+            value == other and isinstance(value, bool) == isinstance(other, bool) for other in accepted
+        ):
             return False
     return True
 
@@ -107,15 +110,21 @@ def _properties_match(where: Where, action: ActionFact) -> bool:
 class View:
     """One session at one instant."""
 
-    __slots__ = ("_history", "_starts", "actions", "at", "hi", "lo", "lookback", "marks", "predicates")
+    __slots__ = (
+        *("_history", "_hits", "_page", "_page_known", "_starts"),
+        *("actions", "at", "hi", "lo", "lookback", "marks", "predicates"),
+    )
 
     def __init__(
         self, history: History, at: int, settings: config.Config, matcher: Matcher, predicates: Predicates
     ) -> None:
         self._history = history
         self._starts: dict[int, int] = {}
+        self._page: ActionFact | None = None
+        self._page_known = False
         self.at = at
-        self.marks = matcher.fill(history)
+        filled = matcher.fill(history)
+        self.marks, self._hits = filled.bits, filled.hits
         self.actions, _ = history.slots()
         self.predicates = predicates
         self.lookback = settings.lookback
@@ -139,13 +148,24 @@ class View:
 
     def matches(self, bit: int, start: int) -> list[int]:
         """Indexes of the actions from `start` on that match, oldest first."""
-        marks = self.marks
-        return [i for i in range(start, self.hi) if marks[i] & bit]
+        hits = self._hits.get(bit)
+        if not hits or hits[-1] < start:
+            return []
+        return hits[bisect_left(hits, start) : bisect_left(hits, self.hi)]
+
+    def next(self, bit: int, start: int) -> int | None:
+        """Index of the first action from `start` on that matches."""
+        hits = self._hits.get(bit)
+        place = bisect_left(hits, start) if hits else 0
+        return hits[place] if hits and place < len(hits) and hits[place] < self.hi else None
 
     def current_page(self) -> ActionFact | None:
         """The newest action with a URL; None where there is none or the user left that page."""
-        for index in range(self.hi - 1, -1, -1):
-            action = self.actions[index]
-            if action.url is not None:
-                return None if action.type == PAGELEAVE else action
-        return None
+        if not self._page_known:
+            self._page_known = True
+            for index in range(self.hi - 1, -1, -1):
+                action = self.actions[index]
+                if action.url is not None:
+                    self._page = None if action.type == PAGELEAVE else action
+                    break
+        return self._page

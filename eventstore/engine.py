@@ -32,7 +32,13 @@ _BUSY = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
-_DRIVER_ERRORS = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
+_DRIVER_ERRORS = (
+    sqlite3.Error,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a COPY meets on a connection that died
+    ConnectionError,
+)
 # Connection lost, rolled back by a conflict, out of resources, locked, shutting down, system error.
 _RETRY_STATES = ("08", "40", "53", "55P03", "57", "58")
 
@@ -175,7 +181,7 @@ def _open_postgresql(url: str, parsed: sa.URL, busy_timeout_s: float) -> Ledger:
         "lock_timeout": str(round(busy_timeout_s * 1000)),
     }
     writer = create_async_engine(
-        parsed, pool_size=1, max_overflow=0, connect_args={"server_settings": settings}
+        parsed, pool_size=1, max_overflow=0, connect_args={"server_settings": settings, "timeout": 5}
     )
     readers = create_async_engine(
         parsed,
@@ -184,7 +190,7 @@ def _open_postgresql(url: str, parsed: sa.URL, busy_timeout_s: float) -> Ledger:
         pool_pre_ping=True,
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
-        connect_args={"server_settings": settings | {"default_transaction_read_only": "on"}},
+        connect_args={"server_settings": settings | {"default_transaction_read_only": "on"}, "timeout": 5},
     )
     return Ledger(url, readers, "postgresql", _writer=writer)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -70,6 +71,11 @@ async def load_keys(conn: AsyncConnection, key_ids: Iterable[str]) -> dict[str, 
     return {key_id: bytes(key) for key_id, key in rows}
 
 
+@lru_cache(maxsize=4096)
+def _cipher(key: bytes) -> AESGCM:
+    return AESGCM(key)  # expanding a key costs as much as sealing a small field
+
+
 def binding(product: str, event_id: str) -> bytes:
     """The `aad` of an event's sealed fields."""
     return b"".join(b"%d:%b" % (len(raw), raw) for raw in (product.encode(), event_id.encode()))
@@ -78,7 +84,7 @@ def binding(product: str, event_id: str) -> bytes:
 def seal(key: bytes, plain: bytes, aad: bytes) -> bytes:
     """Nonce, then ciphertext with its tag. Never twice the same."""
     nonce = os.urandom(_NONCE)
-    return nonce + AESGCM(key).encrypt(nonce, plain, aad)
+    return nonce + _cipher(key).encrypt(nonce, plain, aad)
 
 
 def unseal(key: bytes, sealed: bytes, aad: bytes) -> bytes:
@@ -86,6 +92,6 @@ def unseal(key: bytes, sealed: bytes, aad: bytes) -> bytes:
     if len(sealed) < _NONCE:
         raise errors.Unreadable("sealed fields are cut short")
     try:
-        return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], aad)
+        return _cipher(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], aad)
     except InvalidTag:
         raise errors.Unreadable("sealed fields do not open under this key, product and event") from None

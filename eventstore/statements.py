@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +28,8 @@ _ARRAYS = ("bigint", "text", "bigint", "text", "bigint", "text", "int", "text", 
 COLUMNS = ", ".join(Recorded._fields)
 QUALIFIED = ", ".join(f"e.{name}" for name in Recorded._fields)
 _INSERT_SQLITE = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Recorded._fields))})"
+_CHUNK = 64
+_INSERT_CHUNK = _INSERT_SQLITE + f", ({', '.join('?' * len(Recorded._fields))})" * (_CHUNK - 1)
 _INSERT_POSTGRESQL = (
     f"WITH new AS (INSERT INTO events ({COLUMNS}) SELECT * FROM "
     f"unnest({', '.join(f'${n}::{kind}[]' for n, kind in enumerate(_ARRAYS, 1))})) "
@@ -70,7 +73,12 @@ async def insert(conn: AsyncConnection, rows: Sequence[Recorded], channel: str) 
     """All rows at once, and on PostgreSQL a notice on `channel` at the commit."""
     if conn.dialect.name == "sqlite":
         sqlite = await engine.sqlite_driver(conn)
-        await sqlite.executemany(_INSERT_SQLITE, list(map(tuple, rows)))  # plain tuples are bound faster
+        # Many rows in one step: the driver lets other threads run once a step, and waits to come back.
+        whole = len(rows) - len(rows) % _CHUNK
+        for start in range(0, whole, _CHUNK):
+            await sqlite.execute(_INSERT_CHUNK, list(chain.from_iterable(rows[start : start + _CHUNK])))
+        if whole < len(rows):
+            await sqlite.executemany(_INSERT_SQLITE, list(map(tuple, rows[whole:])))
         return
     notice = (channel, str(rows[-1].position))
     if len(rows) < _COPY_FROM:

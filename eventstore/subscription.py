@@ -67,10 +67,11 @@ async def save_checkpoint(conn: AsyncConnection, name: str, position: int) -> No
     )
 
 
-async def listen(ledger: Ledger, callback: Callable[[], None]) -> None:
-    """Calls back after each commit of any process on PostgreSQL, until cancelled.
+async def listen(ledger: Ledger, callback: Callable[[int], None]) -> None:
+    """Calls back with the new head after each commit of any process on PostgreSQL, until cancelled.
 
-    Also after each (re)connect, since a notice may have been lost before. On SQLite it returns at once.
+    Also, with 0, after each (re)connect, since a notice may have been lost before. On SQLite it returns at
+    once.
     """
     if ledger.dialect != "postgresql":
         return
@@ -80,11 +81,11 @@ async def listen(ledger: Ledger, callback: Callable[[], None]) -> None:
         await asyncio.sleep(_RECONNECT_S)
 
 
-async def _listen_once(ledger: Ledger, callback: Callable[[], None]) -> None:
+async def _listen_once(ledger: Ledger, callback: Callable[[int], None]) -> None:
     lost = asyncio.Event()
 
-    def notified(*_: Any) -> None:
-        callback()
+    def notified(_driver: Any, _pid: int, _channel: str, position: str) -> None:
+        callback(int(position))
 
     def terminated(*_: Any) -> None:
         lost.set()
@@ -96,7 +97,7 @@ async def _listen_once(ledger: Ledger, callback: Callable[[], None]) -> None:
         try:
             with translate_errors():
                 await driver.add_listener(NOTIFY_CHANNEL, notified)
-            callback()
+            callback(0)
             await lost.wait()
         finally:
             # The session listens until it ends: it must not go back to the pool.

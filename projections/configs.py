@@ -52,11 +52,13 @@ def digest(config: Any) -> str:
 
 
 def fold(rows: Iterable[Recorded], state: ProductState | None = None) -> ProductState:
-    """The state of a product's stream."""
+    """The state of a product's stream, on top of `state`; rows that it holds already change nothing."""
     state = state or ProductState()
     revisions = list(state.revisions)
     engine, version = state.engine_version, state.version
     for row in rows:
+        if row.version <= version:
+            continue  # known already
         version = row.version
         if row.type == "config_activated":
             data = orjson.loads(row.data)

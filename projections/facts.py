@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from cryptography.exceptions import InvalidTag
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import codec, events
+from domain import codec, errors, events
 from domain.envelope import Recorded
 from domain.instants import text
 from domain.session import Fact
@@ -39,7 +38,7 @@ def personal_of(row: Recorded, data_keys: Mapping[str, bytes]) -> dict[str, Any]
         return None
     try:
         plain = keys.unseal(key, row.sealed, keys.binding(row.product, row.event_id))
-    except (InvalidTag, ValueError):
+    except errors.Unreadable:
         return None
     return orjson.loads(plain)  # type: ignore[no-any-return]
 

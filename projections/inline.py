@@ -32,6 +32,8 @@ _SESSIONS = sa.text(
     " version = excluded.version, last_event_at = excluded.last_event_at,"
     " current_state = excluded.current_state, tour_running = excluded.tour_running,"
     " open_until = excluded.open_until, next_due = excluded.next_due"
+    # A look at a session that recorded nothing may rest on less than another process has written since.
+    " WHERE sessions.version <= excluded.version"
 ).bindparams(
     sa.bindparam("tour_running", type_=sa.Boolean),
     sa.bindparam("user_id", type_=sa.Text),

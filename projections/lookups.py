@@ -78,9 +78,13 @@ async def secrets(conn: AsyncConnection, product: str) -> Secrets | None:
 
 async def products(conn: AsyncConnection) -> list[str]:
     """Every product that the ledger or the secrets know."""
-    named = sa.union(
-        sa.select(schema.products.c.product), sa.select(schema.events.c.product).distinct()
-    ).subquery()
+    t = schema.events
+    # From one product to the next by the index: DISTINCT would read an entry for each event.
+    seen = sa.select(sa.func.min(t.c.product).label("product")).cte("seen", recursive=True)
+    following = sa.select(sa.func.min(t.c.product)).where(t.c.product > seen.c.product).scalar_subquery()
+    seen = seen.union_all(sa.select(following).where(seen.c.product.is_not(None)))
+    recorded = sa.select(seen.c.product).where(seen.c.product.is_not(None))
+    named = sa.union(sa.select(schema.products.c.product), recorded).subquery()
     return list((await conn.scalars(sa.select(named.c.product).order_by(named.c.product))).all())
 
 
@@ -107,9 +111,7 @@ async def decisions(conn: AsyncConnection, product: str, query: DecisionQuery) -
         wanted.append(t.c.at < query.end)
     if query.before is not None:
         wanted.append(t.c.position < query.before)
-    found = await conn.execute(
-        sa.select(t).where(*wanted).order_by(t.c.position.desc()).limit(query.limit)
-    )
+    found = await conn.execute(sa.select(t).where(*wanted).order_by(t.c.position.desc()).limit(query.limit))
     return [dict(row) for row in found.mappings()]
 
 
@@ -204,16 +206,17 @@ async def aftermath(conn: AsyncConnection, row: Recorded) -> tuple[list[Row], li
     """(delivery, responses) of an offer: what its own stream and its session's say afterwards."""
     if row.type != "nudge_offered":
         return [], []
-    delivery: list[Row] = [_step(r) for r in await reader.read_stream(conn, row.product, nudge_stream(row.event_id))]
+    delivery: list[Row] = [
+        _step(r) for r in await reader.read_stream(conn, row.product, nudge_stream(row.event_id))
+    ]
     responses: list[Row] = []
     following = await reader.read_stream(conn, row.product, row.stream, after_version=row.version, limit=500)
     for later in following:
         data = orjson.loads(later.data)
         if later.type == "nudge_offered":
             break
-        if later.type in ANSWERS and data.get("nudge_id", row.event_id) == row.event_id:
-            responses.append(_step(later))
-        elif later.type == "chat_message" and data.get("role") == "user":
+        answers = later.type in ANSWERS and data.get("nudge_id", row.event_id) == row.event_id
+        if answers or (later.type == "chat_message" and data.get("role") == "user"):
             responses.append(_step(later))
     return delivery, responses
 

@@ -1,4 +1,4 @@
-"""Which code decides: an integer raised whenever a frozen history's decisions change, and the domain's hash."""
+"""Which code decides: an integer raised when a frozen history's decisions change, and the domain's hash."""
 
 from __future__ import annotations
 

@@ -459,7 +459,7 @@ const panel = {
 
   showDecisions(decisions) {
     const known = new Set([...document.querySelectorAll("#decisions details")].map((d) => d.dataset.id));
-    for (const decision of [...decisions].reverse()) {
+    for (const decision of decisions.slice(0, 5).reverse()) {
       if (known.has(decision.decision_id)) continue;
       const empty = $("#decisions .empty");
       if (empty) empty.remove();
@@ -469,9 +469,10 @@ const panel = {
           el("span", { class: `pill ${offered ? "s-active" : "s-hold"}` }, decision.outcome),
           el("b", {}, decision.trigger_id.replaceAll("_", " ")),
           el("time", { datetime: decision.at }, clock(decision.at)),
-          el("p", {}, decision.summary || REASONS[decision.reason] || decision.reason)));
+          el("p", {}, REASONS[decision.reason] || decision.reason)));
       details.addEventListener("toggle", () => this.explain(details), { once: true });
       $("#decisions").prepend(details);
+      while ($("#decisions").childElementCount > 5) $("#decisions").lastElementChild.remove();
     }
   },
 
@@ -484,7 +485,7 @@ const panel = {
     const walk = (node) => (node && node.conditions ? node.conditions.forEach(walk) : node && leaves.push(node));
     walk(decision.criteria);
     const mark = { true: "✓", false: "✗" };
-    const show = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
+    const show = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value).replace(location.origin, ""));
     const line = (sign, ...text) => el("li", {}, el("span", {}, sign), el("span", {}, ...text));
     details.append(el("ul", { class: "findings" },
       ...leaves.map((f) => line(mark[f.verdict] || "?", `${f.name || f.type.replaceAll("_", " ")}: `, el("code", {}, show(f.observed)), " (required ", el("code", {}, show(f.required)), ")")),

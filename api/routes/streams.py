@@ -3,74 +3,114 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from starlette.responses import StreamingResponse
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.deps import Ledgered
 from api.hub import Connection
 from api.problems import BadRequest
 from api.routes.products import Product
 from api.service import Service
+from domain.errors import NudgeledgerError
 
 router = APIRouter(tags=["streams"])
 
-KEEP_ALIVE_S = 15
 # A comment line that no blank line follows: browsers and the published Python clients skip it in silence,
 # while a blank line after it would make the latter report an empty event.
 KEEP_ALIVE = b": keep-alive\n"
 RETRY = b"retry: 3000\n"
-HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+STALLED_S = 30.0  # how long a reader may take no byte at all before it is cut off
+MAX_ID = 200  # characters
+OPENAPI: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
+}
 
 
-@router.get("/v1/products/{product}/nudges/stream")
+class NudgeStream(Response):
+    """One connection's frames until it ends, stalls or falls too far behind."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, service: Service, connection: Connection, last_event_id: str | None) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._service, self._connection = service, connection
+        self._last = _position(last_event_id)
+        self._keep_alive = service.settings.keep_alive_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        sending = asyncio.create_task(self._frames(send))
+        leaving = asyncio.create_task(_disconnected(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._service.leave(self._connection)
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+        if not sending.cancelled():
+            sending.result()
+
+    async def _frames(self, send: Send) -> None:
+        async def write(body: bytes, more: bool = True) -> None:
+            # Whatever a stalled reader holds up is let go: it comes back with its last id.
+            async with asyncio.timeout(STALLED_S):
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        connection = self._connection
+        with contextlib.suppress(TimeoutError, OSError):
+            await write(RETRY)
+            try:
+                await self._service.listen(connection, self._last)
+            except NudgeledgerError:  # the ledger cannot say what waits: come back later
+                connection.send_end()
+            while True:
+                try:
+                    frame = await asyncio.wait_for(connection.frames.get(), self._keep_alive)
+                except TimeoutError:
+                    frame = KEEP_ALIVE
+                if frame is None:
+                    await write(b"", more=False)
+                    return
+                await write(frame)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _position(last_event_id: str | None) -> int | None:
+    if last_event_id is None or not (last_event_id.isascii() and last_event_id.isdigit()):
+        return None
+    return int(last_event_id[:19])
+
+
+@router.get("/v1/products/{product}/nudges/stream", responses=OPENAPI, response_class=Response)
 async def nudges(
     product: str,
     request: Request,
     service: Ledgered,
-    user_id: str = "",
-    tab_id: str | None = None,
-    session_id: str | None = None,
+    user_id: Annotated[str, Query(max_length=MAX_ID)] = "",
+    tab_id: Annotated[str | None, Query(max_length=MAX_ID)] = None,
+    session_id: Annotated[str | None, Query(max_length=MAX_ID)] = None,
     last_event_id: str | None = None,
-) -> StreamingResponse:
+) -> Response:
     """A user's nudges for the script in the page; one connection a tab."""
     if not user_id:
         raise BadRequest("user_id is required", "user_id")
     await service.product(product)
     connection = Connection(product, user_id, True, tab_id, session_id)
-    return await stream(service, connection, request.headers.get("last-event-id") or last_event_id)
+    return NudgeStream(service, connection, request.headers.get("last-event-id") or last_event_id)
 
 
-@router.get("/proactive/stream/{user_id}")
-async def proactive(
-    user_id: str, product: Product, request: Request, service: Ledgered
-) -> StreamingResponse:
+@router.get("/proactive/stream/{user_id}", responses=OPENAPI, response_class=Response)
+async def proactive(user_id: str, product: Product, request: Request, service: Ledgered) -> Response:
     """The published stream: a nudge goes to the user's newest connection."""
     connection = Connection(product, user_id, False)
-    return await stream(service, connection, request.headers.get("last-event-id"))
-
-
-async def stream(service: Service, connection: Connection, last_event_id: str | None) -> StreamingResponse:
-    last = int(last_event_id) if last_event_id is not None and last_event_id.isdigit() else None
-    return StreamingResponse(
-        frames(service, connection, last), media_type="text/event-stream", headers=HEADERS
-    )
-
-
-async def frames(service: Service, connection: Connection, last: int | None) -> AsyncIterator[bytes]:
-    """What one connection is sent until it ends or falls too far behind."""
-    try:
-        yield RETRY
-        await service.listen(connection, last)
-        while True:
-            try:
-                frame = await asyncio.wait_for(connection.frames.get(), KEEP_ALIVE_S)
-            except TimeoutError:
-                yield KEEP_ALIVE
-                continue
-            if frame is None:
-                return
-            yield frame
-    finally:
-        service.leave(connection)
+    return NudgeStream(service, connection, request.headers.get("last-event-id"))

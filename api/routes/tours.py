@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from api import deps
 from api.deps import Ledgered
+from api.ingest import fields
 from api.problems import BadRequest
 from api.routes.products import resolve
-from domain import events
+from domain import errors, events
 from domain.errors import NotFound
+from domain.session import SessionState
 
 router = APIRouter(tags=["tours"])
+
+
+def _asks(*required: str, **optional: Any) -> dict[str, Any]:
+    """The body of a call, for the documentation."""
+    text = {"type": "string"}
+    properties = {**dict.fromkeys(required, text), "session_id": text, "product_id": text, **optional}
+    schema = {"type": "object", "required": list(required), "properties": properties}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 async def _asked(request: Request, service: Ledgered) -> tuple[str, dict[str, Any], str]:
@@ -37,11 +48,11 @@ def _text(body: dict[str, Any], name: str) -> str:
     return value
 
 
-def _session(body: dict[str, Any]) -> str | None:
-    return _text(body, "session_id") if body.get("session_id") is not None else None
+def _optional(body: dict[str, Any], name: str) -> str | None:
+    return _text(body, name) if body.get(name) is not None else None
 
 
-@router.post("/tour/start")
+@router.post("/tour/start", openapi_extra=_asks("user_id", "tour_id"))
 async def start(request: Request, service: Ledgered) -> dict[str, Any]:
     """A tour begins: `{user_id, tour_id}`, by registry id or provider flow id."""
     product, body, user_id = await _asked(request, service)
@@ -50,27 +61,40 @@ async def start(request: Request, service: Ledgered) -> dict[str, Any]:
     if tour is None:
         raise NotFound(f"no tour {tour_id!r} in the config of product {product!r}")
     known = await service.tour(
-        product, user_id, lambda _: events.TourStarted(tour_id), _session(body)
+        product,
+        user_id,
+        lambda _: events.TourStarted(tour_id),
+        _optional(body, "session_id"),
+        _optional(body, "event_id"),
     )
     status = "ok" if known else "no_session"
     return {"status": status, "flow_id": tour.user_tour_id, "tour_id": tour.id}
 
 
-@router.post("/tour/step")
+@router.post("/tour/step", openapi_extra=_asks("user_id", tour_id={"type": "string"}, step={}))
 async def step(request: Request, service: Ledgered) -> dict[str, Any]:
     """The user's running tour moved on."""
     product, body, user_id = await _asked(request, service)
-    number = body.get("step")
+    faults: list[errors.Fault] = []
+    number = fields.step(body, "", faults)
+    if faults:
+        raise errors.InvalidInput(faults)
     known = await service.tour(
         product,
         user_id,
         lambda state: _running(state, body, lambda tour: events.TourStep(tour, number)),
-        _session(body),
+        _optional(body, "session_id"),
+        _optional(body, "event_id"),
     )
     return {"status": "ok" if known else "no_session"}
 
 
-@router.post("/tour/end")
+@router.post(
+    "/tour/end",
+    openapi_extra=_asks(
+        "user_id", tour_id={"type": "string"}, outcome={"type": "string", "enum": ["completed", "dismissed"]}
+    ),
+)
 async def end(request: Request, service: Ledgered) -> dict[str, Any]:
     """The user's running tour ended: `outcome` completed or dismissed, where the host knows."""
     product, body, user_id = await _asked(request, service)
@@ -81,13 +105,15 @@ async def end(request: Request, service: Ledgered) -> dict[str, Any]:
         product,
         user_id,
         lambda state: _running(state, body, lambda tour: events.TourEnded(tour, outcome=outcome)),
-        _session(body),
+        _optional(body, "session_id"),
+        _optional(body, "event_id"),
     )
     return {"status": "ok" if known else "no_session"}
 
 
-def _running(state: Any, body: dict[str, Any], make: Any) -> Any:
+def _running(
+    state: SessionState, body: dict[str, Any], make: Callable[[str], events.Outside]
+) -> events.Outside | None:
     """The event for the named tour, else for the one that runs; None where none runs."""
-    named = _text(body, "tour_id") if body.get("tour_id") is not None else None
-    tour = named or state.active_tour_id
+    tour = _optional(body, "tour_id") or state.active_tour_id
     return make(tour) if tour is not None else None

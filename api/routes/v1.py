@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import deps
+from api import deps, hot
 from api.deps import Ledgered
 from api.ingest import native
 from api.problems import BadRequest
@@ -16,6 +16,16 @@ from projections import lookups
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["native"])
 
+MOST = 2**53  # of a number in a query: beyond it JSON readers disagree
+
+CONFIG_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": {"type": "object"}} for kind in ("application/json", "application/yaml")
+        },
+    }
+}
 EVENTS_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -59,13 +69,17 @@ def answer(body: Any, status: int = 200) -> Response:
 @router.post("/events", openapi_extra=EVENTS_BODY)
 async def post_events(product: str, request: Request, service: Ledgered) -> Response:
     """Store events; answers once everything is durable, with the decisions they caused."""
-    batch = native.parse_batch(await deps.json_body(request), service.clock.now())
-    return answer((await service.record(product, batch))._asdict())
+    body = await hot.answer(service, product, await deps.body(request))
+    return Response(body, media_type="application/json")
 
 
 @router.get("/sessions/{session_id}")
 async def get_session(
-    product: str, session_id: str, service: Ledgered, version: int | None = None, at: str | None = None
+    product: str,
+    session_id: str,
+    service: Ledgered,
+    version: Annotated[int | None, Query(ge=1, le=MOST)] = None,
+    at: str | None = None,
 ) -> Response:
     """A session's state now, as of a version of its stream, or as of an instant."""
     instant = deps.instant(at, "at")
@@ -77,7 +91,7 @@ async def get_session_events(
     product: str,
     session_id: str,
     service: Ledgered,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """The session's events after a version."""
@@ -94,7 +108,7 @@ async def get_decisions(
     outcome: str | None = None,
     start: Annotated[str | None, Query(alias="from")] = None,
     end: Annotated[str | None, Query(alias="to")] = None,
-    after: Annotated[int | None, Query(description="`next` of the page before")] = None,
+    after: Annotated[int | None, Query(ge=0, le=MOST, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Decisions, newest first."""
@@ -119,7 +133,7 @@ async def get_decision(product: str, decision_id: str, service: Ledgered) -> Res
     return answer(await service.decision(product, decision_id))
 
 
-@router.put("/config")
+@router.put("/config", openapi_extra=CONFIG_BODY)
 async def put_config(product: str, request: Request, service: Ledgered) -> Response:
     """Activate a config (YAML or JSON); every mistake is reported with its path."""
     kind = request.headers.get("content-type", "").lower()

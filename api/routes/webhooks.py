@@ -13,8 +13,17 @@ from domain.errors import InvalidInput
 
 router = APIRouter(tags=["webhooks"])
 
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object", "additionalProperties": {"type": "string"}}}
+        },
+    }
+}
 
-@router.post("/webhook/{product_id}")
+
+@router.post("/webhook/{product_id}", openapi_extra=BODY)
 async def posthog_flat(
     product_id: str,
     request: Request,

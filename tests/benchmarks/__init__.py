@@ -1,0 +1,1 @@
+"""Benchmarks. They print figures with the machine and the versions; none is a test."""
