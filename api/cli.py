@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import ipaddress
 import secrets
 import socket
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 import uvicorn
 
 from api import deps, log
+from api.predicates import Registry
 from api.service import Service
 from api.settings import Settings
 from domain import codec, config_parse
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code: 0 done, 1 a check failed, 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
+        _check_packages()
         settings = _settings(options)
         log.configure(settings.log)
         result: int = options.run(settings, options)
@@ -56,6 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _check_packages() -> None:
+    """Our packages have everyday names: refuse to run on somebody else's."""
+    root = Path(__file__).resolve().parents[1]
+    for name in ("domain", "eventstore", "projections", "migrations", "api"):
+        found = importlib.import_module(name).__file__
+        if found is None or Path(found).resolve().parents[1] != root:
+            raise Refused(
+                f"the package {name!r} comes from {found}, not from {root}: run in an environment of its own"
+            )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -310,7 +324,8 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
     if not 0 <= options.until < 1e9:
         raise Refused("--until is a number of seconds, 0 or more")
     revision = configs.Revision(f"r1-{configs.digest(raw)}", 0, 0, raw)
-    rules = configs.ruleset(parsed.product_id, revision)
+    predicates = Registry(settings.predicate_budget_ms / 1000)
+    rules = configs.ruleset(parsed.product_id, revision, predicates.run)
     until = round(options.until * SECOND)
     for row in backtest.run(parsed.product_id, rules, batches, until):
         if row["kind"] == "summary":

@@ -29,7 +29,7 @@ class Known(NamedTuple):
 class Outcome:
     """What became of a job."""
 
-    written: list[Written] = field(default_factory=list)  # in ledger order; decisions are among them
+    written: list[Written] = field(default_factory=list)  # all but plain actions, in ledger order
     accepted: int = 0
     duplicates: int = 0
     conflicting: int = 0

@@ -8,7 +8,7 @@ the commit. A failure of the database fails the group's jobs with `Unavailable`;
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from api.clock import Clock
 from api.ingest.native import OutsideEvent
 from api.jobs import BatchJob, EngineJob, Job, Known
 from domain import errors, events
-from domain.envelope import ENGINE, OUTSIDE, PRODUCT_STREAM, NewEvent, derived_id
+from domain.envelope import ENGINE, OUTSIDE, PRODUCT_STREAM, NewEvent, Recorded, derived_id
 from domain.run import Live, Missing, Stored, Turn, World
 from domain.user import UserState
 from domain.view import Predicates
@@ -56,6 +56,20 @@ class Prepared:
         self.stored: Sequence[Stored] = turn.stored
         self.forms = [_form(stored) for stored in turn.stored]
         self.rows: list[NewEvent] = []
+
+    def take(self, recorded: Sequence[Recorded]) -> None:
+        """The store has given the rows their places."""
+        outcome = self.job.outcome
+        outcome.last_position = recorded[-1].position
+        outcome.written, outcome.decided = [], []
+        for index, (row, stored) in enumerate(zip(recorded, self.stored, strict=True)):
+            event = stored.event
+            if type(event) is events.Action:  # most are, and nobody waits for one
+                continue
+            written = Written(row, event)
+            outcome.written.append(written)
+            if index >= self.turn.own and isinstance(event, (events.NudgeOffered, events.NudgeWithheld)):
+                outcome.decided.append(written)
 
 
 def _form(stored: Stored) -> Form:
@@ -436,13 +450,13 @@ class Recorder:
                     names = sorted(name for owner, name in unknown if owner == product)
                     made = await keys.ensure_keys(conn, product, names, at=self.clock.now())
                     new_keys |= {(product, name): key for name, key in made.items()}
-                self._build(prepared, {**self._keys, **new_keys})
+                self._build(prepared, ChainMap(new_keys, self._keys))
             units = [Unit(item.job.product, _expected(item), item.rows) for item in prepared if item.stored]
             appended = iter(await self._appender.append(conn, units, after=self.position))
             refused: list[Prepared] = []
             written: list[Written] = []
             lives: dict[tuple[str, str], Live] = {}
-            own: list[int] = []
+            first = last = 0
             for item in prepared:
                 recorded = next(appended).recorded if item.stored else ()
                 if recorded is None or (refused and not item.stored):
@@ -450,19 +464,17 @@ class Recorder:
                     refused.append(item)
                     continue
                 if recorded:
-                    item.job.outcome.written = [
-                        Written(row, stored.event) for row, stored in zip(recorded, item.stored, strict=True)
-                    ]
+                    item.take(recorded)
                     written += item.job.outcome.written
-                    own += [row.position for row in recorded]
+                    first, last = first or recorded[0].position, recorded[-1].position
                 for session_id, live in item.world.changed_sessions.items():
                     lives[item.job.product, session_id] = live
             await inline.apply(conn, written, [(product, live) for (product, _), live in lives.items()])
         self._remember(new_keys)
-        if own and own[0] != self.position + 1:
-            await self.catch_up(frozenset(own))  # others appended in between
-        elif own:
-            self.position = own[-1]
+        if first and first != self.position + 1:
+            await self.catch_up(range(first, last + 1))  # others appended in between
+        elif first:
+            self.position = last
         return refused
 
     def _remember(self, new_keys: dict[tuple[str, str], keys.DataKey]) -> None:
@@ -539,13 +551,9 @@ class Recorder:
             self._arm(job.product, session_id, live.due())
         for user_id, state in item.world.changed_users.items():
             book.users.put(user_id, state)
+        self.counted["outside"] += outcome.accepted
+        self.counted["engine"] += len(item.stored) - outcome.accepted
         if outcome.written:
-            outcome.last_position = outcome.written[-1].row.position
-            outcome.decided = [
-                written
-                for written in outcome.written[item.turn.own :]
-                if isinstance(written.event, (events.NudgeOffered, events.NudgeWithheld))
-            ]
             if any(written.row.stream == PRODUCT_STREAM for written in outcome.written):
                 book.take(_product_state(book, outcome.written))
             self._note(outcome.written)
@@ -562,7 +570,6 @@ class Recorder:
 
     def _note(self, written: Sequence[Written]) -> None:
         for row, event in written:
-            self.counted[row.origin] += 1
             match event:
                 case events.NudgeOffered() | events.NudgeWithheld():
                     self.counted[row.type.removeprefix("nudge_")] += 1

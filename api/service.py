@@ -275,12 +275,13 @@ class Service:
 
     async def _session_json(self, book: Book, state: SessionState, at: int) -> dict[str, Any]:
         offer = state.open_offer(at)
-        if offer is not None and offer.user_id is not None:
-            user = book.users.get(offer.user_id)
-            newest = [o for o in user.offers if not o.holdout] if user is not None else []
-            if newest and newest[-1].at <= at and newest[-1].nudge_id != offer.nudge_id:
-                offer = None  # superseded by a newer one to the same user
+        if offer is not None:
+            async with self.ledger.reader() as conn:
+                nudge = await lookups.nudge(conn, book.product, offer.nudge_id)
+            if nudge is not None and nudge["closed_at"] is not None and nudge["closed_at"] <= at:
+                offer = None  # superseded by an offer in another session of the same user
         ticked = state.tick(at)
+        revision = book.state.in_force(at)
         return {
             "session_id": state.session_id,
             "user_id": state.user_id,
@@ -295,7 +296,7 @@ class Service:
             "active_tour_id": ticked.active_tour_id if ticked.tour_running(at) else None,
             "conversation_id": state.conversation_id,
             "open_nudge_id": offer.nudge_id if offer is not None else None,
-            "config_revision": book.rules.revision,
+            "config_revision": revision.revision if revision is not None else None,
         }
 
     async def session_events(self, product: str, session_id: str, after: int, limit: int) -> dict[str, Any]:

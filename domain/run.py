@@ -15,6 +15,7 @@ from domain import events, session, user
 from domain.decide import Draft, decide, draft
 from domain.envelope import nudge_stream, session_stream, user_stream
 from domain.events import Timings
+from domain.machine import PROACTIVE
 from domain.session import Fact, SessionState
 from domain.triggers import Evaluation, Ruleset, Situation, evaluate
 from domain.user import UserState
@@ -187,6 +188,8 @@ class Turn:
         if run:
             state = session.fold(state, run)
         self.world.changed_sessions[session_id] = Live(state, live.next_evaluation)
+        if live.state.user_id is None and state.user_id is not None:
+            self._claimed(state, state.user_id, at, last)
         self._evaluate(session_id, at, last)
 
     def record_user(self, user_id: str, batch: Sequence[Incoming], at: int) -> None:
@@ -257,6 +260,18 @@ class Turn:
         if isinstance(event, events.UserIdentified) and fact.user_id:
             known = self.world.user(fact.user_id)
             self._identified(after.session_id, known, event, fact.at, fact.event_id)
+
+    def _claimed(self, state: SessionState, user_id: str, at: int, cause: str | None) -> None:
+        """A nudge is on that was offered before anybody said who the user is: now it is that user's."""
+        offer = state.offer
+        if offer is None or offer.user_id is not None or state.current_state != PROACTIVE:
+            return
+        who = self._root(self.world.user(user_id))
+        spent = events.BudgetSpent(
+            offer.trigger_id, state.session_id, offer.nudge_id, offer.at, offer.expires_at
+        )
+        stream = user_stream(who.user_id)
+        self._conclude(draft(self.product, stream, spent, max(at, who.at), cause, offer.trigger_id))
 
     def _identified(
         self, session_id: str | None, known: UserState, event: events.UserIdentified, at: int, cause: str

@@ -47,9 +47,13 @@ def evolve(state: UserState, fact: Fact) -> UserState:
                 fact.version,
                 spent.holdout,
             )
-            # An offer is made only while no other session of the user is in proactive assistance, so
-            # from here on this session is the only one that can be.
-            busy = state.last_sessions if spent.holdout else (spent.session_id,)
+            busy = state.last_sessions
+            if not spent.holdout:
+                # An offer is made only while no other session of the user is in proactive assistance, so
+                # from here on this session is the only one that can be. One that is counted later than it
+                # was made (nobody had said yet who the user is) says nothing of the others.
+                others = () if spent.offered_at == fact.at else busy
+                busy = (*(name for name in others if name != spent.session_id), spent.session_id)
             return replace(state, offers=(*state.offers, made), last_sessions=busy)
         case events.UserLinked() as linked:
             return _linked(state, linked)

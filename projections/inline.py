@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +16,7 @@ from domain import events
 from domain.envelope import Recorded
 from domain.instants import text
 from domain.run import Live
+from eventstore import statements
 
 
 class Written(NamedTuple):
@@ -24,21 +26,31 @@ class Written(NamedTuple):
     event: events.Event
 
 
-_SESSIONS = sa.text(
-    "INSERT INTO sessions (product, session_id, user_id, version, last_event_at, current_state,"
-    " tour_running, open_until, next_due) VALUES (:product, :session_id, :user_id, :version,"
-    " :last_event_at, :current_state, :tour_running, :open_until, :next_due)"
-    " ON CONFLICT (product, session_id) DO UPDATE SET user_id = excluded.user_id,"
-    " version = excluded.version, last_event_at = excluded.last_event_at,"
-    " current_state = excluded.current_state, tour_running = excluded.tour_running,"
-    " open_until = excluded.open_until, next_due = excluded.next_due"
-    # A look at a session that recorded nothing may rest on less than another process has written since.
-    " WHERE sessions.version <= excluded.version"
-).bindparams(
-    sa.bindparam("tour_running", type_=sa.Boolean),
-    sa.bindparam("user_id", type_=sa.Text),
-    sa.bindparam("open_until", type_=sa.BigInteger),
-    sa.bindparam("next_due", type_=sa.BigInteger),
+# All rows of a group as one JSON parameter: one step of the database, however many rows.
+_COLUMNS = {
+    "product": "text",
+    "session_id": "text",
+    "user_id": "text",
+    "version": "bigint",
+    "last_event_at": "bigint",
+    "current_state": "text",
+    "tour_running": "boolean",
+    "open_until": "bigint",
+    "next_due": "bigint",
+}
+_NAMES = ", ".join(_COLUMNS)
+_UPSERT = " ON CONFLICT (product, session_id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in list(_COLUMNS)[2:]
+)
+_SESSIONS_SQLITE = (  # noqa: S608  # built from constants
+    f"INSERT INTO sessions ({_NAMES}) SELECT "
+    + ", ".join(f"value ->> {index}" for index in range(len(_COLUMNS)))
+    + f" FROM json_each($1) WHERE true{_UPSERT}"
+)
+_SESSIONS_POSTGRESQL = (  # noqa: S608
+    f"INSERT INTO sessions ({_NAMES}) SELECT "
+    + ", ".join(f"(value ->> {index})::{kind}" for index, kind in enumerate(_COLUMNS.values()))
+    + f" FROM json_array_elements($1::json) WHERE true{_UPSERT}"
 )
 _DECISIONS = sa.text(
     "INSERT INTO decisions (position, product, decision_id, outcome, trigger_id, session_id, user_id, at,"
@@ -65,7 +77,8 @@ async def apply(
     """Write what the group's events change. Inside their transaction."""
     rows = [session_row(product, live) for product, live in sessions]
     if rows:
-        await conn.execute(_SESSIONS, rows)
+        upsert = _SESSIONS_SQLITE if conn.dialect.name == "sqlite" else _SESSIONS_POSTGRESQL
+        await statements.execute(conn, upsert, orjson.dumps(rows).decode())
     batches: dict[sa.TextClause, list[dict[str, Any]]] = {}
     for item in written:
         for statement, row in _changes(item):
@@ -75,20 +88,21 @@ async def apply(
             await conn.execute(statement, batches[statement])
 
 
-def session_row(product: str, live: Live) -> dict[str, Any]:
+def session_row(product: str, live: Live) -> tuple[Any, ...]:
+    """The columns of `sessions`, in order."""
     state = live.state
     offer = state.offer
-    return {
-        "product": product,
-        "session_id": state.session_id,
-        "user_id": state.user_id,
-        "version": state.version,
-        "last_event_at": state.last_event_at,
-        "current_state": state.current_state,
-        "tour_running": state.active_tour_id is not None,
-        "open_until": offer.expires_at if offer is not None and offer.open else None,
-        "next_due": live.due(),
-    }
+    return (
+        product,
+        state.session_id,
+        state.user_id,
+        state.version,
+        state.last_event_at,
+        state.current_state,
+        state.active_tour_id is not None,
+        offer.expires_at if offer is not None and offer.open else None,
+        live.due(),
+    )
 
 
 def _changes(item: Written) -> list[tuple[sa.TextClause, dict[str, Any]]]:

@@ -130,3 +130,9 @@ def load(
         "server_cpu": used / found["seconds"],
         "cpu_us": used / max(1.0, found["requests"] * batch) * 1e6,
     }
+
+
+def only(process: subprocess.Popen[bytes]) -> dict[str, float]:
+    """The one line that a generator says."""
+    (found,) = lines(process)
+    return found

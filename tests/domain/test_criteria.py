@@ -60,7 +60,7 @@ def test_count_takes_both_ends_of_its_window() -> None:
     assert found.next_change == 20 * SECOND + 1
     gone = leaf(two, 20 + MICRO)
     assert (gone.verdict, gone.observed, gone.next_change) == (False, 1, None)
-    assert leaf([action(20)] * 0, 20).verdict is False
+    assert leaf([], 20).verdict is False
 
 
 def test_count_with_an_upper_bound_becomes_true_when_actions_leave() -> None:
