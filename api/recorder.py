@@ -418,8 +418,8 @@ class Recorder:
                 job.needs.add(missing.stream)
                 later.append(job)
                 continue
-            except errors.NudgeledgerError as error:
-                self._fail(job, error)
+            except Exception as error:  # whatever it is, it costs this job alone
+                self._failed([job], error)
                 continue
             taken |= ids
             item = Prepared(job, book, world, turn)

@@ -62,7 +62,8 @@ class Timers:
                 # A timer's instant must lie in the past before it is applied: one microsecond more.
                 pause = min(pause, (self._heap[0][0] + 1 - self._recorder.clock.now()) / SECOND)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for may swallow the cancellation that ends this
+                    await self._wake.wait()
 
     def _taken(self) -> list[tuple[int, str, str]]:
         now = self._recorder.clock.now()

@@ -64,9 +64,19 @@ def _any_of(verdicts: list[Verdict]) -> Verdict:
 def _group(node: config.Group, settings: config.Config, matcher: Matcher) -> Criterion:
     children = [build(child, settings, matcher) for child in node.conditions]
     operator = node.operator
+    settles: Verdict = operator != "AND"  # what one condition must be to settle the group
 
     def evaluate(view: View, used: int) -> Finding:
-        findings = tuple([child(view, used) for child in children])
+        if view.brief:
+            seen: list[Finding] = []
+            for child in children:
+                finding = child(view, used)
+                seen.append(finding)
+                if finding[1] is settles:  # time must change this one first, whatever the others say
+                    break
+            findings = tuple(seen)
+        else:
+            findings = tuple([child(view, used) for child in children])
         verdicts = [finding[1] for finding in findings]  # by index: this is the innermost loop
         if operator == "AND":
             verdict = _all_of(verdicts)

@@ -64,7 +64,7 @@ def _withhold(
 ) -> list[Draft]:
     gate, trigger = verdict.blocked, verdict.trigger
     assert gate is not None
-    if situation.session.withheld.get((trigger.id, gate.gate)) == gate.episode:
+    if gate.episode in situation.session.withheld.get((trigger.id, gate.gate), ()):
         return []
     stream = session_stream(situation.session.session_id)
     withheld = events.NudgeWithheld(

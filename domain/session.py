@@ -79,7 +79,9 @@ class SessionState:
     tour_version: int = 0  # of the event that started it
     offer: Offer | None = None
     offers: tuple[OfferMade, ...] = ()
-    withheld: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (trigger, gate) -> episode
+    withheld: Mapping[tuple[str, str], tuple[str, ...]] = field(
+        default_factory=dict
+    )  # (trigger, gate): episodes
     conversation_id: str | None = None
     actions: History = field(default_factory=History)
     anomalies: tuple[str, ...] = ()  # the newest few facts that could not apply
@@ -382,8 +384,9 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
         case events.NudgeOffered() as offered:
             return _offered(state, fact, offered)
         case events.NudgeWithheld() as withheld:
-            noted = {**state.withheld, (withheld.trigger_id, withheld.gate): withheld.episode}
-            state = replace(state, withheld=noted)
+            key = (withheld.trigger_id, withheld.gate)
+            episodes = (*state.withheld.get(key, ()), withheld.episode)
+            state = replace(state, withheld={**state.withheld, key: episodes})
             return _counted(state, fact, withheld, True) if withheld.gate == "holdout" else state
         case events.InteractionTimedOut() as timed_out:
             if state.current_state == THINKING:

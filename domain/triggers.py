@@ -101,8 +101,12 @@ class Evaluation(NamedTuple):
     next_at: int | None  # the next instant at which time alone may change an outcome
 
 
-def evaluate(situation: Situation, rules: Ruleset) -> Evaluation:
-    """Every trigger in config order; the first whose criteria are true and whose gates are open wins."""
+def evaluate(situation: Situation, rules: Ruleset, *, whole: bool = False) -> Evaluation:
+    """Every trigger in config order; the first whose criteria are true and whose gates are open wins.
+
+    The finding of a trigger that is met is always whole. Of one that is not met it ends at the conditions
+    that settled it, unless `whole` is asked for, as explanations do; verdicts are the same.
+    """
     session, at = situation.session, situation.at
     view = View(session.actions, at, rules.config, rules.matcher, rules.predicates)
     verdicts: list[Verdict] = []
@@ -111,7 +115,11 @@ def evaluate(situation: Situation, rules: Ruleset) -> Evaluation:
     shared: tuple[Gate, ...] | None = None
     offers: list[OfferMade] = []
     for trigger, criterion in rules.criteria:
+        view.brief = not whole
         finding = criterion(view, _used(session, trigger.id))
+        if finding.verdict is True and not _is_whole(finding, trigger.criteria):
+            view.brief = False
+            finding = criterion(view, _used(session, trigger.id))
         if finding.verdict is not True:
             verdicts.append(Verdict(trigger, finding, (), None))
             change = wake(finding) if finding.next_change is not None else None
@@ -138,6 +146,14 @@ def evaluate(situation: Situation, rules: Ruleset) -> Evaluation:
             if gate.reopens is not None and gate.reopens > at and (next_at is None or gate.reopens < next_at):
                 next_at = gate.reopens
     return Evaluation(at, tuple(verdicts), winner, next_at)
+
+
+def _is_whole(finding: Finding, node: config.Node) -> bool:
+    if not isinstance(node, config.Group):
+        return True
+    if len(finding.conditions) < len(node.conditions):
+        return False
+    return all(map(_is_whole, finding.conditions, node.conditions))
 
 
 def _used(session: SessionState, trigger_id: str) -> int:

@@ -112,7 +112,7 @@ class View:
 
     __slots__ = (
         *("_history", "_hits", "_page", "_page_known", "_starts"),
-        *("actions", "at", "hi", "lo", "lookback", "marks", "predicates"),
+        *("actions", "at", "brief", "hi", "lo", "lookback", "marks", "predicates"),
     )
 
     def __init__(
@@ -123,6 +123,7 @@ class View:
         self._page: ActionFact | None = None
         self._page_known = False
         self.at = at
+        self.brief = False  # a group stops at the condition that settles it
         filled = matcher.fill(history)
         self.marks, self._hits = filled.bits, filled.hits
         self.actions, _ = history.slots()

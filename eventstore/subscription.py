@@ -47,7 +47,8 @@ async def follow(
             await asyncio.sleep(idle_s)
         else:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), idle_s)
+                async with asyncio.timeout(idle_s):
+                    await wake.wait()
 
 
 async def load_checkpoint(conn: AsyncConnection, name: str) -> int:

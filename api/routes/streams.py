@@ -71,7 +71,8 @@ class NudgeStream(Response):
                 connection.send_end()
             while True:
                 try:
-                    frame = await asyncio.wait_for(connection.frames.get(), self._keep_alive)
+                    async with asyncio.timeout(self._keep_alive):
+                        frame = await connection.frames.get()
                 except TimeoutError:
                     frame = KEEP_ALIVE
                 if frame is None:

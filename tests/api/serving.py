@@ -107,14 +107,16 @@ class Server:
     def stream(
         self, path: str, *, last: str | None = None, wait: bool = True, **query: Any
     ) -> Iterator[Frames]:
-        headers = {"last-event-id": last} if last is not None else {}
+        headers = {"last-event-id": last.encode("latin-1")} if last is not None else {}
         before = self.streams()
-        with httpx.Client(base_url=self.http.base_url, timeout=20) as client:
+        with httpx.Client(base_url=self.http.base_url, timeout=6) as client:
             with connect_sse(client, "GET", path, params=query, headers=headers) as source:
                 assert source.response.status_code == 200
                 if wait:
                     until(lambda: self.streams() > before)
                 yield Frames(source)
+        with contextlib.suppress(httpx.TransportError):
+            until(lambda: self.streams() <= before)
 
     def native(self, product: str, user: str, *, tab: str = "tab-1", **more: Any) -> Any:
         return self.stream(f"/v1/products/{product}/nudges/stream", user_id=user, tab_id=tab, **more)

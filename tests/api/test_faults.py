@@ -223,7 +223,7 @@ def test_a_predicate_that_raises_or_stalls_reads_unknown_and_the_facts_stay(
         rules = config(
             "acme",
             triggers=[
-                trigger("bad", criteria={"type": "predicate", "name": "bad"}),
+                trigger("bad", criteria={"type": "predicate", "predicate": "bad"}),
                 trigger("good", criteria={"type": "action_count", "at_least": 1}),
             ],
         )

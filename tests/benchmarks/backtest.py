@@ -1,7 +1,7 @@
 """Events a second of `nudgeledger backtest`: ten triggers over a file of recorded events, in virtual time.
 
-Measured: the command, a process of its own, from start to the last line. Against, in the same run: reading the
-file's lines as JSON alone, and checking them as events without evaluating anything.
+Measured: the command, a process of its own, from start to the last line. Against, in the same run: reading
+the file's lines as JSON alone, and checking them as events without evaluating anything.
 """
 
 from __future__ import annotations
@@ -42,19 +42,16 @@ def run(options: Options) -> None:
         report.figure("lines checked as events", options.events / (time.perf_counter() - started))
         del lines
         started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "api.cli", "backtest", "--config", config, "--events", events, "--until", "60"],
-            cwd=servers.ROOT,
-            capture_output=True,
-            check=True,
-        )
+        command = [sys.executable, "-m", "api.cli", "backtest", "--until", "60"]
+        command += ["--config", str(config), "--events", str(events)]
+        done = subprocess.run(command, cwd=servers.ROOT, capture_output=True, check=True)
         elapsed = time.perf_counter() - started
     summary = orjson.loads(done.stdout.splitlines()[-1])
-    report.figure(
-        "nudgeledger backtest",
-        options.events / elapsed,
-        note=f"{summary['sessions']:,} sessions, offered {sum(summary['offered'].values()):,},"
-        f" withheld {sum(summary['withheld'].values()):,}; {summary['seconds']:.1f} of {elapsed:.1f} s its own",
-    )
+    offered, withheld = (sum(summary[name].values()) for name in ("offered", "withheld"))
+    found = f"{summary['sessions']:,} sessions, {offered:,} offered, {withheld:,} withheld"
+    report.figure("nudgeledger backtest, start to end", options.events / elapsed, note=found)
+    own = max(summary["seconds"], 1e-9)
+    note = f"{own:.1f} of {elapsed:.1f} s; the others are the interpreter's start"
+    report.figure("nudgeledger backtest, its own seconds", options.events / own, note=note)
     for other in ("lines parsed as JSON", "lines checked as events"):
-        report.ratio("nudgeledger backtest", other)
+        report.ratio("nudgeledger backtest, its own seconds", other)

@@ -14,11 +14,15 @@ def ten_triggers() -> dict[str, Any]:
 
 
 def with_probe() -> dict[str, Any]:
-    """Ten triggers, the last of which a third "Save probe" fires. Short timings: a user can be asked again."""
+    """Ten triggers, the last of which a third "Save probe" fires, once a session.
+
+    The timings are short, so that the same user can be asked again soon, in a new session.
+    """
     probe = {
         "id": "probe",
         "cooldown_s": 1,
         "interaction_timeout_s": 1,
+        "limits": {"per_session": 1},
         "criteria": {
             "operator": "AND",
             "conditions": [
@@ -33,7 +37,7 @@ def with_probe() -> dict[str, Any]:
 
 def deciding() -> dict[str, Any]:
     """Ten triggers of which two fire now and then: a ledger with decisions to replay."""
-    return _config([_trigger(i, f"t{i}", 500 + i) for i in range(8)] + [_trigger(8, "t8", 3), _trigger(9, "t9", 4)])
+    return _config([_trigger(i, f"t{i}", 500 + i if i < 8 else i - 5) for i in range(10)])
 
 
 def _trigger(number: int, name: str, at_least: int) -> dict[str, Any]:

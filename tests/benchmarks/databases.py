@@ -86,6 +86,11 @@ def scratch(kind: Kind, *, migrated: bool = True) -> Iterator[str]:
         asyncio.run(execute(kind.place, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
+def served(kind: Kind) -> contextlib.AbstractContextManager[str]:
+    """One for `nudgeledger serve`, which brings SQLite's schema to the newest by itself."""
+    return scratch(kind, migrated=kind.name != "SQLite")
+
+
 def file_of(url: str) -> str:
     """The file of a SQLite URL."""
     return url.removeprefix("sqlite:///")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import structlog
+
 from api import log
 from api.clock import Clock
 from api.ingest import native
@@ -30,7 +32,7 @@ class Virtual(Clock):
 def fill(url: str, config: dict[str, Any], events: int) -> None:
     """Record so many events of the mix; what they make the engine decide comes on top."""
     log.configure("text")
-    log.structlog.configure(logger_factory=log.structlog.ReturnLoggerFactory())
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # a line a decision is not wanted
     asyncio.run(_fill(url, config, events))
 
 

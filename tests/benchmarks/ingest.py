@@ -1,4 +1,4 @@
-"""Actions a second from HTTP to durable, ten triggers evaluated; beside the limits of this machine and a peer.
+"""Actions a second from HTTP to durable, ten triggers evaluated; beside this machine's limits and a peer.
 
 Measured: `nudgeledger serve`, a process on one core, under closed-loop keep-alive connections from another
 core; every answer comes after the commit. Ten actions a request, one action a request, and ten with random
@@ -22,7 +22,8 @@ HTTP = "the same HTTP stack, parsing only, 10 a request"
 
 def run(options: Options) -> None:
     kinds = databases.kinds(options)
-    report = Report("ingest: actions a second, durable, ten triggers evaluated", *(k.durability for k in kinds))
+    title = "ingest: actions a second, durable, ten triggers evaluated"
+    report = Report(title, *(kind.durability for kind in kinds))
     report.line(f"load      {options.connections} connections, closed loop, {options.seconds:g} s a case")
     report.section("HTTP")
     with servers.uvicorn("tests.benchmarks.bare:app") as server:
@@ -36,7 +37,7 @@ def run(options: Options) -> None:
 def _database(report: Report, kind: Kind, options: Options) -> None:
     ten, one = f"nudgeledger, {kind.name}, 10 a request", f"nudgeledger, {kind.name}, 1 a request"
     random = f"nudgeledger, {kind.name}, 10 a request, random ids"
-    with databases.scratch(kind) as url:
+    with databases.served(kind) as url:
         with servers.nudgeledger(url, configs.ten_triggers()) as server:
             _case(report, server, ten, options, 10)
         if kind.name == "SQLite":
@@ -44,13 +45,11 @@ def _database(report: Report, kind: Kind, options: Options) -> None:
         else:
             raw, peers = _postgresql_limits(report, url, options), []
     for name, batch, ids in ((one, 1, "ordered"), (random, 10, "random")):
-        with databases.scratch(kind) as url, servers.nudgeledger(url, configs.ten_triggers()) as server:
+        with databases.served(kind) as url, servers.nudgeledger(url, configs.ten_triggers()) as server:
             _case(report, server, name, options, batch, ids)
-    report.line("")
-    report.line(ten)
+    report.line("ratios")
     for other in (raw, HTTP, *(peer for peer in peers if "1 a request" not in peer), random):
         report.ratio(ten, other, "aim: 1.7 or more" if "FastAPI" in other else "")
-    report.line(one)
     report.ratio(one, HTTP.replace("10 a", "1 a"))
     for peer in peers:
         if "1 a request" in peer:
@@ -66,7 +65,8 @@ def _case(
         f"    cores used: server {found['server_cpu']:.2f}, generator {found['generator_cpu']:.2f};"
         f" {found['cpu_us']:.1f} µs of the server's an action"
     )
-    report.line(f"    before that, first contact: {found['sessions'] / found['warm_s']:,.0f} new sessions a second")
+    met = found["sessions"] / found["warm_s"]
+    report.line(f"    before that, first contact: {met:,.0f} new sessions a second")
 
 
 def _sqlite_limits(report: Report, url: str, options: Options) -> tuple[str, list[str]]:
@@ -76,19 +76,19 @@ def _sqlite_limits(report: Report, url: str, options: Options) -> tuple[str, lis
         with tempfile.TemporaryDirectory() as folder:
             rate = limits.sqlite(f"{folder}/raw.db", created, template, size, seconds)
         name = f"sqlite3 alone, {size} rows a transaction"
-        report.figure(name, rate, note=f"rows of {template.size} bytes, three unique keys" if size == 1 else "")
+        report.figure(name, rate, note=f"rows of {template.size} bytes, three unique keys")
     recorder = "eventsourcing's recorder, 10 events a call"
     with tempfile.TemporaryDirectory() as folder:
         rate = limits.eventsourcing_recorder(f"{folder}/peer.db", template.size - 80, 10, seconds)
     report.figure(recorder, rate, note="no HTTP, no triggers; one unique key")
     peers = [recorder]
-    for batch in (10, 1):
-        name = f"FastAPI + eventsourcing, {batch} a request"
-        with tempfile.TemporaryDirectory() as folder:
-            place = f"{folder}/peer.db"
-            with servers.uvicorn("tests.benchmarks.peer:app", PEER_DATABASE=place) as server:
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"{folder}/peer.db"
+        with servers.uvicorn("tests.benchmarks.peer:app", PEER_DATABASE=place) as server:
+            for batch in (10, 1):
+                name = f"FastAPI + eventsourcing, {batch} a request"
                 _case(report, server, name, options, batch)
-        peers.append(name)
+                peers.append(name)
     return "sqlite3 alone, 640 rows a transaction", peers
 
 

@@ -22,6 +22,9 @@ from tests.benchmarks import databases
 from tests.benchmarks.load import ordered_ids
 
 COLUMNS = ", ".join(Recorded._fields)
+NEWEST = f"SELECT {COLUMNS} FROM events WHERE type = 'action' ORDER BY position DESC LIMIT 1"
+PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "cache_size = -131072", "mmap_size = 268435456")
+TOPIC = "tests.benchmarks.peer:Session.Acted"
 LOCK = 0x6265_6E63_68
 
 
@@ -53,9 +56,7 @@ def sqlite_template(url: str) -> tuple[str, Template]:
     conn = sqlite3.connect(databases.file_of(url))
     try:
         (created,) = conn.execute("SELECT sql FROM sqlite_master WHERE name = 'events'").fetchone()
-        row = conn.execute(
-            f"SELECT {COLUMNS} FROM events WHERE type = 'action' ORDER BY position DESC LIMIT 1"
-        ).fetchone()
+        row = conn.execute(NEWEST).fetchone()
         return created, Template(row)
     finally:
         conn.close()
@@ -64,7 +65,7 @@ def sqlite_template(url: str) -> tuple[str, Template]:
 def sqlite(file: str, created: str, template: Template, size: int, seconds: float) -> float:
     """Rows a second of the standard library's driver, WAL and FULL, `size` rows a transaction."""
     conn = sqlite3.connect(file, isolation_level=None)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -131072", "mmap_size = 268435456"):
+    for pragma in PRAGMAS:
         conn.execute(f"PRAGMA {pragma}")
     conn.execute(created)
     insert = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Recorded._fields))})"
@@ -82,9 +83,10 @@ async def postgresql(url: str, size: int, seconds: float, *, copy: bool) -> floa
     """Rows a second into a copy of the ledger's table, under one advisory lock; by INSERT or by COPY."""
     conn = await asyncpg.connect(url)
     try:
-        row = await conn.fetchrow(f"SELECT {COLUMNS} FROM events WHERE type = 'action' ORDER BY position DESC LIMIT 1")
+        row = await conn.fetchrow(NEWEST)
+        assert row is not None
         template = Template(tuple(row))
-        await conn.execute("DROP TABLE IF EXISTS raw_events; CREATE TABLE raw_events (LIKE events INCLUDING ALL)")
+        await conn.execute("CREATE TABLE raw_events (LIKE events INCLUDING ALL)")
         kinds = await conn.fetch(
             "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
             " WHERE attrelid = 'raw_events'::regclass AND attnum > 0 ORDER BY attnum"
@@ -122,9 +124,7 @@ def eventsourcing_recorder(file: str, state: int, size: int, seconds: float) -> 
         if elapsed >= seconds:
             break
         stream, first = streams[block % 1280], block // 1280 * size + 1
-        recorder.insert_events(
-            [StoredEvent(stream, first + i, "tests.benchmarks.peer:Session.Acted", content) for i in range(size)]
-        )
+        recorder.insert_events([StoredEvent(stream, first + i, TOPIC, content) for i in range(size)])
         done += size
     recorder.datastore.close()
     return done / elapsed

@@ -1,7 +1,9 @@
 """A load of action batches over keep-alive connections, in a process of its own.
 
-`python -m tests.benchmarks.load PORT CONNECTIONS SECONDS BATCH RATE [ordered|random]` first meets
-every session once, says so in a line of JSON, and then measures; a second line has what it found. RATE is requests a second over all connections, 0 for as fast as answers come; with a rate, durations count
+`python -m tests.benchmarks.load PORT CONNECTIONS SECONDS BATCH RATE [ordered|random]` first meets every
+session once and says in a line of JSON how long that took; then it measures, and says in a second line what
+it found.
+RATE is requests a second over all connections, 0 for as fast as answers come; with a rate, durations count
 from the instant at which a request was due, so that a server that stalls cannot hide it. Event ids are
 UUIDv7s, as our own script makes them, or random UUIDs.
 """
@@ -32,10 +34,10 @@ SESSIONS = 20  # of each connection, in turn
 def ordered_ids(number: int, count: int) -> list[str]:
     """UUIDv7s of this instant."""
     stamp = f"{time.time_ns() // 1_000_000:012x}"
-    noise = os.urandom(6 * count).hex()
+    noise = os.urandom(8 * count).hex()
     return [
-        f"{stamp[:8]}-{stamp[8:]}-7{(number + i) % 4096:03x}-a{noise[12 * i : 12 * i + 3]}-{noise[12 * i : 12 * i + 12]}"
-        for i in range(count)
+        f"{stamp[:8]}-{stamp[8:]}-7{(number + i) % 4096:03x}-a{noise[at : at + 3]}-{noise[at + 3 : at + 15]}"
+        for i, at in enumerate(range(0, 16 * count, 16))
     ]
 
 
@@ -63,8 +65,9 @@ def request(session: int, number: int, batch: int, ids: str = "ordered") -> byte
     made = ordered_ids(number, batch) if ids == "ordered" else random_ids(number, batch)
     page = PAGES[(number // 20) % 5]
     name, user = f"s{session}", f"u{session}"
+    titles = [TITLES[(number + i) % len(TITLES)] for i in range(batch)]
     return post(
-        [action(event_id, name, user, instant, TITLES[(number + i) % 7], page) for i, event_id in enumerate(made)]
+        [action(each, name, user, instant, title, page) for each, title in zip(made, titles, strict=True)]
     )
 
 

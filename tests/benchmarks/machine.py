@@ -18,9 +18,10 @@ def describe() -> list[str]:
     """The lines at the head of every report."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     pinned = "server on one core, generator on another" if len(cores()) > 1 else "one core for everything"
+    python = f"{platform.python_version()} ({platform.python_compiler()})"
     return [
         f"machine   {_cpu()}, {os.cpu_count()} cores ({pinned}), {platform.system()} {platform.release()}",
-        f"python    {platform.python_version()} ({platform.python_compiler()}), SQLite {sqlite3.sqlite_version}",
+        f"python    {python}, SQLite {sqlite3.sqlite_version}",
         f"packages  {versions}",
         f"load      {load()}",
     ]
@@ -30,7 +31,8 @@ def load() -> str:
     """The machine's load average: with other work beside it a figure says little, a ratio more."""
     if not hasattr(os, "getloadavg"):
         return "unknown"
-    return "average %.2f over 1, %.2f over 5 minutes" % os.getloadavg()[:2]
+    one, five, _ = os.getloadavg()
+    return f"average {one:.2f} over 1, {five:.2f} over 5 minutes"
 
 
 def _cpu() -> str:

@@ -1,4 +1,4 @@
-"""How long and how large a run is. The defaults are for a quick look; the README says how figures were made."""
+"""How long and how large a run is. The defaults are for a quick look."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Options:
     database_url: str | None = None  # None: SQLite in a temporary folder, and PostgreSQL where it answers
     connections: int = 64
     streams: int = 100
-    probes_per_s: float = 10.0
+    probes_per_s: float = 20.0
     events: int = 200_000  # of the ledger that is replayed, and of the file that is backtested
     sessions: int = 20_000  # idle ones
     idle_seconds: float = 20.0

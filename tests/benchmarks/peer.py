@@ -1,7 +1,7 @@
 """A service of the same shape as its users would write it: FastAPI and the eventsourcing library.
 
 One aggregate a session, kept in the library's cache; no triggers, no idempotency, no chain, no sealing.
-`PEER_DATABASE` names the SQLite file. Its database calls run in the event loop: a thread would only cost more.
+`PEER_DATABASE` names the SQLite file. Database calls run in the event loop: a thread would only cost more.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
 """Users with open streams, in a process of their own: from sending a third save to reading its nudge.
 
-`python -m tests.benchmarks.probe PORT STREAMS SECONDS RATE` opens the published stream of so many users, then
-lets one after the other save three times in a new session, RATE such users a second, and prints one JSON line.
+`python -m tests.benchmarks.probe PORT STREAMS SECONDS RATE` opens the published stream of so many users; then
+one after the other saves three times in a new session, RATE of them a second. Prints one JSON line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
-from typing import cast
 
 import uvloop
 
-from tests.benchmarks.configs import PRODUCT, PROBE_TITLE
+from tests.benchmarks.configs import PROBE_TITLE, PRODUCT
 from tests.benchmarks.load import Answers, action, connect, ordered_ids, post
 from tests.benchmarks.report import percentiles
 
@@ -53,13 +53,12 @@ class Stream(asyncio.Protocol):
 async def listen(port: int, user: str, waited: dict[str, asyncio.Future[float]]) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_connection(lambda: Stream(waited), "127.0.0.1", port)
-    made = cast("asyncio.Transport", transport)
-    made.write(
+    transport.write(
         f"GET /p/{PRODUCT}/proactive/stream/{user} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         "Accept: text/event-stream\r\n\r\n".encode()
     )
     await asyncio.wait_for(protocol.ready, PATIENCE)
-    return made
+    return transport
 
 
 def saves(session: str, user: str, number: int, count: int) -> bytes:
@@ -72,7 +71,7 @@ async def probe(
     answers: Answers, number: int, user: str, waited: dict[str, asyncio.Future[float]]
 ) -> tuple[float, float] | None:
     """(seconds to the answer, seconds to the nudge); None where it did not come in time."""
-    session = f"probe-{number}"
+    session = f"{user}-{number}"
     await answers.ask(saves(session, user, number * 3, 2))
     nudge = waited[session] = asyncio.get_running_loop().create_future()
     third = saves(session, user, number * 3 + 2, 1)
@@ -88,7 +87,8 @@ async def probe(
 
 async def main(port: int, streams: int, seconds: float, rate: float) -> None:
     waited: dict[str, asyncio.Future[float]] = {}
-    users = [f"probe-user-{i}" for i in range(streams)]
+    # Never those of an earlier run: a nudge that still stands keeps its user busy.
+    users = [f"probe-{os.getpid()}-{i}" for i in range(streams)]
     opened = [await listen(port, user, waited) for user in users]
     idle = [await connect(port) for _ in range(8)]
     found: list[tuple[float, float] | None] = []

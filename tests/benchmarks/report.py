@@ -22,15 +22,19 @@ class Report:
     def figure(self, name: str, value: float, unit: str = "/s", note: str = "") -> float:
         """A figure under its name."""
         self.figures[name] = value
-        print(f"   {name:<58} {_number(value):>11} {unit:<5} {note}".rstrip(), flush=True)
+        print(f"   {name:<62} {_number(value):>11} {unit:<5} {note}".rstrip(), flush=True)
         return value
 
     def ratio(self, name: str, over: str, aim: str = "") -> float:
-        """Prints `name` over `over`: how many times the second the first is."""
+        """Prints how many times the second figure the first one is; 0 where there is nothing to divide by."""
         above, below = self.figures[name], self.figures[over]
         value = above / below if below else 0.0
-        print(f"   → {value:5.2f} × {over}{f'   [{aim}]' if aim else ''}", flush=True)
+        print(f"   {name} = {_number(value)} × {over}{f'   [{aim}]' if aim else ''}", flush=True)
         return value
+
+    def published(self, name: str, value: float) -> None:
+        """A figure that others published: for ratios only, measured on another machine."""
+        self.figures[name] = value
 
     def line(self, text: str) -> None:
         print(f"   {text}", flush=True)

@@ -126,10 +126,14 @@ def load(
     used = machine.cpu_seconds(server.process.pid) - before
     for _ in said:
         pass
-    return warm | found | {
-        "server_cpu": used / found["seconds"],
-        "cpu_us": used / max(1.0, found["requests"] * batch) * 1e6,
-    }
+    return (
+        warm
+        | found
+        | {
+            "server_cpu": used / found["seconds"],
+            "cpu_us": used / max(1.0, found["requests"] * batch) * 1e6,
+        }
+    )
 
 
 def only(process: subprocess.Popen[bytes]) -> dict[str, float]:

@@ -13,13 +13,15 @@ from domain.finding import Finding, as_json, wake
 from domain.history import ActionFact, History
 from domain.instants import SECOND
 from domain.view import Predicates, View, no_predicates
-from tests.domain.given import ruleset
+from tests.domain.builders import ruleset
 
 SAVE = {"title_contains": "save"}
 LOOKBACK, MOST = 10, 4  # of every context window here
 CONTEXT = {"lookback_s": LOOKBACK, "max_actions": MOST}
 SECTIONS: dict[str, Any] = {
-    "sections": {"rules": [{"prefix": "/bill", "section_id": "billing"}, {"prefix": "/rep", "section_id": "reports"}]},
+    "sections": {
+        "rules": [{"prefix": "/bill", "section_id": "billing"}, {"prefix": "/rep", "section_id": "reports"}]
+    },
     "section_playbook": {"billing": "Bills", "reports": "Reports"},
 }
 
@@ -102,7 +104,15 @@ def titled(text: str, start: float = 0) -> list[ActionFact]:
 
 @pytest.mark.parametrize(
     ("happened", "verdict"),
-    [("ab", True), ("ba", False), ("axb", True), ("axxxxb", True), ("axxxxxb", False), ("aab", True), ("b", False)],
+    [
+        ("ab", True),
+        ("ba", False),
+        ("axb", True),
+        ("axxxxb", True),
+        ("axxxxxb", False),
+        ("aab", True),
+        ("b", False),
+    ],
 )
 def test_a_sequence_happens_in_order_within_its_span(happened: str, verdict: bool) -> None:
     assert sequence()(titled(happened), len(happened)).verdict is verdict
@@ -119,6 +129,13 @@ def test_between_the_steps_none_of_without_and_strictly_nothing() -> None:
     assert sequence(without={"title_equals": "x"})(titled("xabx"), 4).verdict is True
     assert sequence(contiguity="strict")(titled("axb"), 3).verdict is False
     assert sequence(contiguity="strict")(titled("xabx"), 4).verdict is True
+
+
+def test_a_step_between_the_first_and_the_last_is_not_exempt_from_without() -> None:
+    steps = [{"title_contains": letter} for letter in "abc"]
+    leaf = Leaf({"type": "sequence", "steps": steps, "within_s": 5, "without": {"title_equals": "bx"}})
+    assert leaf([action(0, "a"), action(1, "by"), action(2, "c")], 3).verdict is True
+    assert leaf([action(0, "a"), action(1, "bx"), action(2, "c")], 3).verdict is False
 
 
 def test_a_sequence_is_true_once_for_each_last_step() -> None:
@@ -176,7 +193,9 @@ def test_going_back_and_forth(pages: str, more: dict[str, int], verdict: bool) -
 
 
 def dwell(**more: Any) -> Leaf:
-    return Leaf({"type": "user_page_dwell", "dwell_threshold_seconds": 6, "user_page_dwell_max_actions": 2, **more})
+    return Leaf(
+        {"type": "user_page_dwell", "dwell_threshold_seconds": 6, "user_page_dwell_max_actions": 2, **more}
+    )
 
 
 def test_dwell_is_reached_at_its_threshold_and_ends_with_the_window() -> None:
@@ -210,7 +229,10 @@ def test_a_section_is_the_hosts_word_else_most_dwell_else_where_the_user_is() ->
     hosts = action(5, url="/bill", current_section_id="reports")
     assert section([billing, reports, other, hosts]) == ("reports", "the host's current_section_id")
     assert section([reports]) == ("reports", "the current section")
-    assert section([action(1, url="/bill", n=1), action(1, url="/rep", n=2)]) == ("reports", "the current section")
+    assert section([action(1, url="/bill", n=1), action(1, url="/rep", n=2)]) == (
+        "reports",
+        "the current section",
+    )
     assert section([other]) == (None, None)
     assert section([]) == (None, None)
 
@@ -303,7 +325,9 @@ def test_all_given_fields_must_match_and_case_does_not_matter(where: dict[str, A
     one = action(0, "Save changes", "https://app/projects", plan="Pro", seats=3, on=True)
     assert leaf([one], 1).verdict is verdict
     without = one._replace(properties=None, url=None)
-    assert leaf([without], 1).verdict is (verdict and not {"properties", "url_contains", "url_prefix"} & set(where))
+    assert leaf([without], 1).verdict is (
+        verdict and not {"properties", "url_contains", "url_prefix"} & set(where)
+    )
 
 
 # --- laws ---------------------------------------------------------------------------------------------
@@ -347,11 +371,15 @@ def histories(draw: st.DrawFn, most: int = 9) -> list[ActionFact]:
 def instants(actions: list[ActionFact], after: int) -> list[int]:
     """Every instant after `after` at which some verdict could turn, and its neighbours."""
     spans = (WITHIN, LOOKBACK, 6)
-    found = {a.occurred_at + span * SECOND + near for a in actions for span in spans for near in (-1, 0, 1, 2)}
+    found = {
+        a.occurred_at + span * SECOND + near for a in actions for span in spans for near in (-1, 0, 1, 2)
+    }
     return sorted(instant for instant in found if instant > after)
 
 
-@pytest.mark.parametrize("leaf", READY, ids=lambda leaf: leaf.rules.config.triggers[0].criteria.__class__.__name__)
+@pytest.mark.parametrize(
+    "leaf", READY, ids=lambda leaf: leaf.rules.config.triggers[0].criteria.__class__.__name__
+)
 @settings(max_examples=120, deadline=None)
 @given(actions=histories(), wait=st.integers(0, 12))
 def test_no_verdict_changes_before_its_next_change(leaf: Leaf, actions: list[ActionFact], wait: int) -> None:

@@ -18,7 +18,8 @@ from domain.instants import HOUR, SECOND
 from domain.run import Missing, Turn, World
 from domain.session import SessionState, fold
 from domain.triggers import Gate, Situation, evaluate
-from tests.domain.given import Given, Sent, at, click, ruleset, trigger
+from tests.domain.builders import Sent, at, click, ruleset, trigger
+from tests.domain.given import Given
 
 MICRO = 0.000_001
 TIMES: dict[str, Any] = {"session": {"interaction_timeout_s": 20, "cooldown_period_s": 60}}
@@ -45,7 +46,9 @@ def hours(n: float) -> float:
 
 def test_an_offer_says_all_that_a_channel_and_a_replay_need() -> None:
     case = Given(
-        trigger(body="Need a hand?", interaction_timeout_s=10, expires_s=300, goal="g", how_to="1.", target="#x"),
+        trigger(
+            body="Need a hand?", interaction_timeout_s=10, expires_s=300, goal="g", how_to="1.", target="#x"
+        ),
         **TIMES,
     ).when(0, click("t"))
     offered, spent = case.then()
@@ -60,7 +63,12 @@ def test_an_offer_says_all_that_a_channel_and_a_replay_need() -> None:
         "target": "#x",
         "how_to": "1.",
     }
-    assert (data["expires_at"], data["goal"], data["user_id"], data["noticed_at"]) == (at(300), "g", "u", at(0))
+    assert (data["expires_at"], data["goal"], data["user_id"], data["noticed_at"]) == (
+        at(300),
+        "g",
+        "u",
+        at(0),
+    )
     assert data["timings"] == {
         "session_timeout": 20 * SECOND,
         "session_cooldown": 60 * SECOND,
@@ -68,7 +76,9 @@ def test_an_offer_says_all_that_a_channel_and_a_replay_need() -> None:
     }
     assert spent[2]["nudge_id"] == case.stored[1].event_id
     assert case.stored[1].cause == "e1"  # the event that caused the evaluation
-    assert [(t.source, t.target) for t in case.turns[-1].transitions] == [("thinking", "proactive_assistance")]
+    assert [(t.source, t.target) for t in case.turns[-1].transitions] == [
+        ("thinking", "proactive_assistance")
+    ]
 
 
 def test_an_explanation_has_the_contracts_shape() -> None:
@@ -79,7 +89,9 @@ def test_an_explanation_has_the_contracts_shape() -> None:
     ]
     offered = next(s.event for s in case.stored if isinstance(s.event, events.NudgeOffered))
     why = offered.explanation
-    assert {"state", "read", "criteria", "gates", "blocked_by", "other_triggers", "tours", "summary"} == set(why)
+    assert {"state", "read", "criteria", "gates", "blocked_by", "other_triggers", "tours", "summary"} == set(
+        why
+    )
     assert why["blocked_by"] is None
     assert why["state"]["current_state"] == "thinking"
     assert why["state"]["cooldown_active"] is False
@@ -107,11 +119,15 @@ def test_one_offer_and_the_others_are_outranked() -> None:
 
 
 def test_an_unknown_verdict_never_fires() -> None:
-    def serve(name: str, window: Any, instant: int) -> Finding:
+    def serve(name: str, window: Any, at: int) -> Finding:
         return Finding("predicate", None, required=name)
 
     leaf = {"type": "predicate", "predicate": "p"}
-    for node in (leaf, {"operator": "NOT", "conditions": [leaf]}, {"operator": "OR", "conditions": [leaf, leaf]}):
+    for node in (
+        leaf,
+        {"operator": "NOT", "conditions": [leaf]},
+        {"operator": "OR", "conditions": [leaf, leaf]},
+    ):
         case = Given({"id": "t", "criteria": node}, predicates=serve).when(0, click())
         assert case.decided() == []
 
@@ -147,7 +163,10 @@ def test_the_trigger_cooldown_runs_from_the_offer_and_yields_to_the_next_trigger
 def test_a_limit_a_session_has_no_end() -> None:
     case = Given(trigger(limits={"per_session": 1}, cooldown_s=1), **TIMES).when(0, click("t"))
     case.on_time(81).when(90, click("t"))
-    assert [d for d in case.decided() if d[2] in (OFFERED, "limit_reached")] == [(0, "t", OFFERED), (80, "t", "limit_reached")]
+    assert [d for d in case.decided() if d[2] in (OFFERED, "limit_reached")] == [
+        (0, "t", OFFERED),
+        (80, "t", "limit_reached"),
+    ]
     assert case.on_time(hours(48)).decided()[-1] == (80, "t", "limit_reached")
     again = case.when(hours(48), click("t"), session="other")
     assert again.decided()[-1] == (hours(48), "t", OFFERED)  # another session is another count
@@ -158,7 +177,9 @@ def test_a_limit_a_session_has_no_end() -> None:
 )
 def test_a_day_is_a_calendar_day_where_the_user_is(zone: str | None, midnight: float) -> None:
     """12:00 UTC; the user's zone, else the product's (here UTC); a zone nobody knows counts as none."""
-    case = Given(trigger(limits={"per_user": {"times": 1, "per": "day"}}, cooldown_s=1), context={"lookback_s": 1})
+    case = Given(
+        trigger(limits={"per_user": {"times": 1, "per": "day"}}, cooldown_s=1), context={"lookback_s": 1}
+    )
     case.when(0, events.UserIdentified(timezone=zone)).when(1, click("t"), session="s1")
     case.when(hours(midnight) - 1, click("t"), session="s2")
     assert case.decided() == [(1, "t", OFFERED), (hours(midnight) - 1, "t", "limit_reached")]
@@ -171,7 +192,9 @@ def test_a_day_is_a_calendar_day_where_the_user_is(zone: str | None, midnight: f
 def test_the_products_zone_where_the_user_gives_none() -> None:
     limits = {"per_user": {"times": 1, "per": "day"}}
     case = Given(trigger("a"), trigger("b"), limits=limits, timezone="Europe/Berlin")
-    case.when(0, click("a")).when(hours(9), click("b"), session="s2").when(hours(10), click("b"), session="s3")
+    case.when(0, click("a")).when(hours(9), click("b"), session="s2").when(
+        hours(10), click("b"), session="s3"
+    )
     assert case.decided() == [(0, "a", OFFERED), (hours(9), "b", "limit_reached"), (hours(10), "b", OFFERED)]
 
 
@@ -193,11 +216,11 @@ def test_no_gap_is_no_gate_even_where_another_offer_lies_later() -> None:
     """A session looked at late sees what was offered elsewhere meanwhile."""
     case = Given(trigger("b"), DWELL).when(0, click(), session="s1").when(31, click("b"), session="s2")
     case.when(32, CHAT, session="s2").timers(33, session="s1")
-    assert case.decided() == [(31, "b", OFFERED), (30, "d", "user_busy")]
+    assert of("d", case) == [(30, "user_busy")]
     case = Given(trigger("b"), DWELL).when(0, click(), session="s1").when(31, click("b"), session="s2")
     with mock.patch("domain.triggers._user_busy", return_value=Gate("user_busy", True)):
         case.timers(33, session="s1")
-    assert case.decided()[1:] == [(30, "d", OFFERED)]
+    assert of("d", case) == [(30, OFFERED)]
 
 
 def test_a_user_is_busy_in_another_session_until_its_timeout() -> None:
@@ -275,6 +298,13 @@ def test_a_holdout_spends_no_budget_and_is_recorded_once_a_day() -> None:
     assert case.decided() == [(0, "a", "holdout"), (hours(12), "a", "holdout")]
 
 
+def test_an_episode_that_comes_back_after_another_is_not_recorded_again() -> None:
+    case = Given(trigger("h", holdout=1.0, cooldown_s=40), DWELL, trigger("c", "h")).when(0, click("h"))
+    case.on_time(115)  # at 110 the holdout takes the slot before c once more, on the same day
+    assert of("h", case)[:2] == [(0, "holdout"), (30, "trigger_cooldown")]
+    assert [seconds for seconds, reason in of("c", case) if reason == "outranked"] == [0, 30]
+
+
 def test_the_end_of_a_held_out_triggers_cooldown_wakes_the_session() -> None:
     case = Given(trigger("a", holdout=1.0, cooldown_s=50)).when(0, click("a"))
     assert case.world.session("s").due() == at(50)
@@ -318,10 +348,13 @@ def test_a_trigger_that_was_missed_is_woken_when_it_turns_true_again() -> None:
             {"type": "absent", "where": {"title_equals": "a"}, "within_s": 100},
         ],
     }
-    node = {"operator": "AND", "conditions": [both, {"type": "absent", "where": {"title_equals": "b"}, "within_s": 10}]}
+    node = {
+        "operator": "AND",
+        "conditions": [both, {"type": "absent", "where": {"title_equals": "b"}, "within_s": 10}],
+    }
     case = Given({"id": "t", "criteria": node}).when(0, click("b"), click("a"), click("a")).timers(40)
     assert case.decided() == [(10 + MICRO, "t", "missed")]
-    assert case.on_time(200).decided()[1:] == [(100 + MICRO, "t", OFFERED)]
+    assert case.on_time(101).decided()[1:] == [(100 + MICRO, "t", OFFERED)]
 
 
 # --- users and merges ---------------------------------------------------------------------------------
@@ -373,7 +406,9 @@ def test_a_holdout_keeps_the_first_id(seen_before: bool) -> None:
 def test_a_merge_told_without_a_session_says_so_in_both_streams() -> None:
     case = Given()
     turn = Turn("acme", case.rules, case.world, at(0))
-    turn.record_user("u", [Sent("e1", events.UserIdentified("anon", timezone="Asia/Tokyo"), "u", at(0))], at(0))
+    turn.record_user(
+        "u", [Sent("e1", events.UserIdentified("anon", timezone="Asia/Tokyo"), "u", at(0))], at(0)
+    )
     assert [(s.stream, s.event.TYPE) for s in turn.stored] == [
         ("user-u", "user_identified"),
         ("user-u", "user_linked"),
@@ -480,7 +515,7 @@ def test_a_playbook_row_is_what_is_shown() -> None:
 
 
 def test_an_evaluator_that_raises_costs_no_fact() -> None:
-    def broken(name: str, window: Any, instant: int) -> Finding:
+    def broken(name: str, window: Any, at: int) -> Finding:
         raise ZeroDivisionError("no")
 
     case = Given({"id": "t", "criteria": {"type": "predicate", "predicate": "p"}}, predicates=broken)
@@ -547,8 +582,8 @@ def played(steps: list[Any], on_time: bool) -> Given:
     return case.on_time(now + 300)
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.lists(STEPS, max_size=14), st.booleans())
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, max_size=10), st.booleans())
 def test_the_laws_of_deciding(steps: list[Any], on_time: bool) -> None:
     """Same inputs, same bytes; one offer a session and instant; nothing withheld twice; ids unique;
     instants never decrease in a stream; every decision comes out of what it read."""
@@ -601,7 +636,10 @@ ALONE = ruleset(
         trigger("a", least=2, interaction_timeout_s=5, cooldown_s=20, limits={"per_session": 3}),
         {**DWELL, "limits": {"per_user": {"times": 2, "per": "hour"}}},
         trigger("c", "a", limits={"per_user": {"times": 1, "per": "day"}}, cooldown_s=33),
-        {"id": "gone", "criteria": {"operator": "NOT", "conditions": [{"type": "action_count", "at_least": 1}]}},
+        {
+            "id": "gone",
+            "criteria": {"operator": "NOT", "conditions": [{"type": "action_count", "at_least": 1}]},
+        },
     ],
     limits={"min_gap_s": 7, "quiet_hours": {"from": "12:01", "to": "12:02"}},
     session={"interaction_timeout_s": 10, "cooldown_period_s": 15},

@@ -75,7 +75,7 @@ REFUSED = {
 
 def test_the_table_covers_every_event_type() -> None:
     assert set(SAMPLES) == set(events.TYPES)
-    assert all(sample.TYPE == name for name, sample in SAMPLES.items())
+    assert all(name == sample.TYPE for name, sample in SAMPLES.items())
 
 
 @pytest.mark.parametrize("state", machine.STATES)
@@ -176,7 +176,11 @@ def test_tick_times_out_only_when_more_than_the_timeout_has_passed(state: str) -
     due = T + 20 * SECOND
     assert before.tick(due) is before
     after = before.tick(due + 1)
-    assert (after.current_state, after.timed_out_at, after.cooldown_until) == (THINKING, due, due + 60 * SECOND)
+    assert (after.current_state, after.timed_out_at, after.cooldown_until) == (
+        THINKING,
+        due,
+        due + 60 * SECOND,
+    )
     assert after.tick(due + 10**12) is after
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from tests.domain.given import Given, Sent, at, click, ruleset, trigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,8 @@ from domain.machine import PROACTIVE, REACTIVE, THINKING
 from domain.run import Turn
 from domain.session import Fact, SessionState
 from domain.triggers import Ruleset
+from tests.domain.builders import Sent, at, click, ruleset, trigger
+from tests.domain.given import Given
 
 TIMES: dict[str, Any] = {"session": {"interaction_timeout_s": 20, "cooldown_period_s": 60}}
 TOURS = [{"id": "tour", "user_tour_id": "flow", "interaction_timeout_s": 40, "cooldown_period_s": 100}]
@@ -242,7 +243,11 @@ HISTORIES = st.lists(
 RULES = ruleset(
     [
         trigger("a", least=2, interaction_timeout_s=15, cooldown_s=45),
-        {"id": "quiet", "cooldown_s": 50, "criteria": {"type": "user_page_dwell", "dwell_threshold_seconds": 7}},
+        {
+            "id": "quiet",
+            "cooldown_s": 50,
+            "criteria": {"type": "user_page_dwell", "dwell_threshold_seconds": 7},
+        },
     ],
     tours=TOURS,
     limits={"min_gap_s": 33},
@@ -279,7 +284,7 @@ def test_folding_in_parts_is_folding_the_whole(history: Any, data: st.DataObject
 @settings(max_examples=150, deadline=None)
 @given(HISTORIES, st.randoms(use_true_random=False))
 def test_late_early_and_never_run_timers_give_the_same_events(history: Any, rng: random.Random) -> None:
-    """Polled at any instants, at the due instants, or only when the next event comes: the same ids and instants.
+    """Polled at any instants, at the due instants, or only when the next event comes: the same events.
 
     An offer noticed more than 5 s late is `missed`, by the contract; here nothing is ever that late.
     """
@@ -362,7 +367,10 @@ def test_two_successors_of_one_history_do_not_see_each_other(
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("ab")), max_size=8), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from("ab")), max_size=8),
+    st.randoms(use_true_random=False),
+)
 def test_the_order_inside_a_batch_changes_no_verdict(rows: list[tuple[int, str]], rng: random.Random) -> None:
     sent = [Sent(f"e{n}", click(title), "u", at(when)) for n, (when, title) in enumerate(rows)]
     shuffled = sent[:]
@@ -398,5 +406,7 @@ def test_a_turn_counts_what_came_due_before_its_batch() -> None:
     case = Given(**TIMES).when(0, CHAT).when(30, click())
     turn: Turn = case.turns[-1]
     assert turn.own == 1
-    assert [(t.source, t.target, t.cause) for t in turn.transitions] == [(REACTIVE, THINKING, "interaction_timed_out")]
+    assert [(t.source, t.target, t.cause) for t in turn.transitions] == [
+        (REACTIVE, THINKING, "interaction_timed_out")
+    ]
     assert PROACTIVE not in {t.target for t in turn.transitions}
