@@ -207,7 +207,8 @@ class _Check:
             versions[stream] = version = versions[stream] + 1
             content = chain.content_hash(event)
             previous = chain.chain_hash(previous, seq, version, event.recorded_at, content)
-            recorded.append(Recorded(position, product, seq, stream, version, *event[2:], content, previous))
+            fields = (position, product, seq, stream, version, *event[2:], content, previous)
+            recorded.append(Recorded._make(fields))  # half the cost of naming 26 arguments
             self._ids.add((product, event.origin, event.event_id))
         head.position = position
         head.tails[product] = (seq, previous)

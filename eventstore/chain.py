@@ -17,6 +17,7 @@ neither: an event keeps its hashes when its product is moved to another ledger.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from domain.envelope import NewEvent, Recorded
@@ -26,29 +27,55 @@ START = bytes(32)
 
 def content_hash(event: NewEvent) -> bytes:
     (
-        product, stream, kind, version_number, origin, event_id, at_number, _recorded_at, occurred_number,
+        product, stream, kind, schema_version, origin, event_id, at_number, _recorded_at, occurred_number,
         raw, sent, suspect, batch_id, correlation, causation, source, revision, engine, data, sealed, key_id,
     ) = event  # fmt: skip
-    schema_version, at, occurred_at = str(version_number), str(at_number), str(occurred_number)
+    at, occurred_at = str(at_number), str(occurred_number)
     # One text for all but data, sealed and key_id: where it is ASCII its lengths are those of its bytes.
     text = (
-        f"{len(product)}:{product}{len(stream)}:{stream}{len(kind)}:{kind}"
-        f"{len(schema_version)}:{schema_version}{len(origin)}:{origin}{len(event_id)}:{event_id}"
+        f"{_beginning(product, stream, kind, schema_version, origin)}{len(event_id)}:{event_id}"
         f"{len(at)}:{at}{len(occurred_at)}:{occurred_at}"
         f"{'-' if raw is None else f'{len(raw)}:{raw}'}"
         f"{'-' if sent is None else f'{len(sent)}:{sent}'}"
-        f"{'1:1' if suspect else '1:0'}{len(batch_id)}:{batch_id}"
-        f"{'-' if correlation is None else f'{len(correlation)}:{correlation}'}"
-        f"{'-' if causation is None else f'{len(causation)}:{causation}'}"
-        f"{len(source)}:{source}"
-        f"{'-' if revision is None else f'{len(revision)}:{revision}'}"
-        f"{len(engine)}:{engine}{len(data)}:"
+        f"{_ending(suspect, batch_id, correlation, causation, source, revision, engine)}{len(data)}:"
     )
     if not text.isascii():
         return _content_hash_any(event)
     if sealed is None and key_id is None:
         return sha256(b"%b%b--" % (text.encode(), data)).digest()
     return sha256(b"%b%b%b%b" % (text.encode(), data, _field(sealed), _field(key_id))).digest()
+
+
+# The events of a batch share these two parts, so they are put together once a batch.
+
+
+@lru_cache(maxsize=1024)
+def _beginning(product: str, stream: str, kind: str, version: int, origin: str) -> str:
+    schema_version = str(version)
+    return (
+        f"{len(product)}:{product}{len(stream)}:{stream}{len(kind)}:{kind}"
+        f"{len(schema_version)}:{schema_version}{len(origin)}:{origin}"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _ending(
+    suspect: bool,
+    batch_id: str,
+    correlation: str | None,
+    causation: str | None,
+    source: str,
+    revision: str | None,
+    engine: str,
+) -> str:
+    return (
+        f"{'1:1' if suspect else '1:0'}{len(batch_id)}:{batch_id}"
+        f"{'-' if correlation is None else f'{len(correlation)}:{correlation}'}"
+        f"{'-' if causation is None else f'{len(causation)}:{causation}'}"
+        f"{len(source)}:{source}"
+        f"{'-' if revision is None else f'{len(revision)}:{revision}'}"
+        f"{len(engine)}:{engine}"
+    )
 
 
 def _content_hash_any(event: NewEvent) -> bytes:

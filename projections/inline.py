@@ -34,7 +34,7 @@ _COLUMNS = {
     "version": "bigint",
     "last_event_at": "bigint",
     "current_state": "text",
-    "tour_running": "boolean",
+    "tour_until": "bigint",
     "open_until": "bigint",
     "next_due": "bigint",
 }
@@ -99,7 +99,7 @@ def session_row(product: str, live: Live) -> tuple[Any, ...]:
         state.version,
         state.last_event_at,
         state.current_state,
-        state.active_tour_id is not None,
+        max(state.tour_until() or 0, state.timeout_due or 0) if state.active_tour_id is not None else None,
         offer.expires_at if offer is not None and offer.open else None,
         live.due(),
     )

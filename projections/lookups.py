@@ -124,7 +124,7 @@ async def decisions_of_batches(conn: AsyncConnection, product: str, batches: Seq
 async def user_session(conn: AsyncConnection, product: str, user_id: str, now: int) -> str | None:
     """The session with a running tour or an open offer, else the one with the newest outside event."""
     t = tables.sessions
-    engaged = sa.case((t.c.tour_running | (t.c.open_until > now), 1), else_=0)
+    engaged = sa.case(((t.c.tour_until >= now) | (t.c.open_until > now), 1), else_=0)
     query = (
         sa.select(t.c.session_id)
         .where(t.c.product == product, t.c.user_id == user_id)

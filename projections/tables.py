@@ -16,7 +16,7 @@ sessions = sa.Table(
     sa.Column("version", BIGINT, nullable=False),  # of the stream, as folded
     sa.Column("last_event_at", BIGINT, nullable=False),  # the newest outside event
     sa.Column("current_state", TEXT, nullable=False),
-    sa.Column("tour_running", sa.Boolean, nullable=False),
+    sa.Column("tour_until", BIGINT),  # how long the running tour runs without another step
     sa.Column("open_until", BIGINT),  # when the open offer expires
     sa.Column("next_due", BIGINT),  # the next instant at which time alone may change something
     sa.Index("ix_sessions_user", "product", "user_id", "last_event_at"),

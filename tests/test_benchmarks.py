@@ -12,7 +12,7 @@ from tests.benchmarks.__main__ import NAMES
 from tests.benchmarks.options import Options
 
 TINY = {"seconds": 0.2, "connections": 4, "streams": 4, "probes_per_s": 20.0, "events": 600, "sessions": 250,
-        "idle_seconds": 0.2}  # fmt: skip
+        "idle_seconds": 0.2, "quick": True}  # fmt: skip
 
 # What each must have measured: a figure above nothing.
 FIGURES = {

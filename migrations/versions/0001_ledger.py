@@ -106,7 +106,7 @@ def _projections() -> None:
         sa.Column("version", BIGINT, nullable=False),
         sa.Column("last_event_at", BIGINT, nullable=False),
         sa.Column("current_state", TEXT, nullable=False),
-        sa.Column("tour_running", sa.Boolean(), nullable=False),
+        sa.Column("tour_until", BIGINT),
         sa.Column("open_until", BIGINT),
         sa.Column("next_due", BIGINT),
         sa.PrimaryKeyConstraint("product", "session_id", name="pk_sessions"),

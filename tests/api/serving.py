@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import yaml
 from httpx_sse import EventSource, ServerSentEvent, connect_sse
+from httpx_sse._decoders import SSEDecoder
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "api.cli"]
@@ -135,11 +136,18 @@ class Frames:
 
     def __init__(self, source: EventSource) -> None:
         self.response = source.response
-        self._events = source.iter_sse()
+        self._lines = source.response.iter_lines()
+        self._decoder = SSEDecoder()
 
-    def next(self) -> ServerSentEvent:
-        """The next event; httpx.ReadTimeout where none comes."""
-        return next(self._events)
+    def next(self, within_s: float = 5.0) -> ServerSentEvent:
+        """The next event, as `iter_sse` would give it, which knows no end where keep-alives come."""
+        deadline = time.monotonic() + within_s
+        for line in self._lines:
+            event = self._decoder.decode(line.rstrip("\n"))
+            if event is not None:
+                return event
+            assert time.monotonic() < deadline, "no event came"
+        raise StopIteration
 
 
 def environment(settings: dict[str, str]) -> dict[str, str]:

@@ -15,3 +15,4 @@ class Options:
     events: int = 200_000  # of the ledger that is replayed, and of the file that is backtested
     sessions: int = 20_000  # idle ones
     idle_seconds: float = 20.0
+    quick: bool = False  # the main cases only: to see that they run
