@@ -243,7 +243,11 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _product_add(settings: Settings, options: argparse.Namespace) -> int:
-    raw = _read_config(options.config) if options.config is not None else None
+    raw = None
+    if options.config is not None:
+        raw = _read_config(options.config)
+        with _faults_of(options.config):
+            config_parse.parse(raw)
     asyncio.run(_add_product(settings, options.id, raw))
     return 0
 

@@ -1,4 +1,4 @@
-"""An events file: one outside event a line, with its instant of recording (contract, section 9)."""
+"""An events file: one outside event a line, with its instant of recording."""
 
 from __future__ import annotations
 

@@ -376,7 +376,8 @@ class Service:
             )
             offered = facts.fact(row).event
             assert isinstance(offered, events.NudgeOffered)
-            found.append((row.position, nudge_json(row, offered), current))
+            if _is_toast(offered):
+                found.append((row.position, nudge_json(row, offered), current))
         return found
 
     async def listen(self, connection: Connection, last_event_id: int | None) -> None:
@@ -412,7 +413,7 @@ class Service:
         """Wake the streams. After the commit; also for what other processes wrote."""
         for row, event in written:
             match event:
-                case events.NudgeOffered(user_id=str() as user_id):
+                case events.NudgeOffered(user_id=str() as user_id) if _is_toast(event):
                     sent = self.hub.offer(product, user_id, nudge_json(row, event), row.position)
                     if sent:
                         self._delivered(product, row.event_id, sent)
@@ -448,6 +449,11 @@ class Service:
             log.warning("background_failed", error=str(error))
         except Exception as error:  # whatever it is: nobody waits for it, so say it here
             log.error("background_failed", error=type(error).__name__, exc_info=True)
+
+
+def _is_toast(offered: events.NudgeOffered) -> bool:
+    """Whether the nudge goes to the nudge streams; other channels wait for their adapters."""
+    return "toast" in offered.message["channels"]
 
 
 def nudge_json(row: Recorded, offered: events.NudgeOffered) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def read_set(situation: Situation) -> dict[str, int]:
 
 
 def explain(verdict: Verdict, evaluation: Evaluation, situation: Situation, rules: Ruleset) -> dict[str, Any]:
-    """The evaluator's own output for one trigger, as contract section 7 shapes it."""
+    """The evaluator's own output for one trigger."""
     session, at = situation.session, situation.at
     blocked = verdict.blocked
     return {

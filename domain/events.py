@@ -377,7 +377,7 @@ ENGINE_TYPES: Mapping[str, type[Engine]] = {
         RejectedInput,
     )
 }
-# Names that the contract reserves for the engine and that later versions will write.
+# Names that are kept for the engine and that later versions will write.
 RESERVED_TYPES: frozenset[str] = frozenset(
     {
         "delivery_attempted",

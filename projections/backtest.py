@@ -71,7 +71,7 @@ def run(
     until: int = 0,
     clock: Callable[[], float] | None = None,
 ) -> Iterator[Row]:
-    """The rows of contract section 9, ordered by (`at`, session); the last is the summary.
+    """The output rows, ordered by (`at`, session); the last is the summary.
 
     `until`: µs that virtual time runs past the last event; what comes due at that very instant still happens.
     `at` in a row is an instant in µs: `line` renders it. `clock` gives seconds, for the summary's `seconds`

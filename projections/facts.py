@@ -49,7 +49,7 @@ async def keys_of(conn: AsyncConnection, rows: Sequence[Recorded]) -> dict[str, 
 
 
 def event_json(row: Recorded, data_keys: Mapping[str, bytes]) -> dict[str, Any]:
-    """An event as the API shows it: contract section 4's JSON with its place in the ledger."""
+    """An event as the API shows it: the JSON of an outside event, with its place in the ledger."""
     data: dict[str, Any] = orjson.loads(row.data)
     user_id = data.pop("user_id", None) if row.origin == "outside" else data.get("user_id")
     if row.sealed is not None:

@@ -164,7 +164,7 @@ async def open_nudges(conn: AsyncConnection, product: str, user_id: str, now: in
 
 
 def explanation(row: Recorded, engine_now: str) -> dict[str, Any]:
-    """A decision with the explanation that was recorded with it, as contract section 7 shapes it."""
+    """A decision with the explanation that was recorded with it."""
     data = orjson.loads(row.data)
     recorded = data["explanation"]
     offered = row.type == "nudge_offered"

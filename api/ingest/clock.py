@@ -1,4 +1,4 @@
-"""Instants as a sender gives them, and what its clock is worth (contract, section 3)."""
+"""Instants as a sender gives them, and what its clock is worth."""
 
 from __future__ import annotations
 

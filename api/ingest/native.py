@@ -1,4 +1,4 @@
-"""The native JSON of an outside event (contract, section 4), checked by hand because it is the hot path.
+"""The native JSON of an outside event, checked by hand because it is the hot path.
 
 Every fault of a batch is collected with its path; a detail never repeats a value that was sent.
 """

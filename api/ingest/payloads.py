@@ -1,4 +1,4 @@
-"""The `data` of an outside event, type by type (contract, section 4)."""
+"""The `data` of an outside event, type by type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which product a request means, where its path names none (contract, section 8)."""
+"""Which product a request means, where its path names none."""
 
 from __future__ import annotations
 

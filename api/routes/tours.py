@@ -1,4 +1,4 @@
-"""Tours, as published front ends report them (contract, section 8)."""
+"""Tours, as published front ends report them."""
 
 from __future__ import annotations
 

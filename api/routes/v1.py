@@ -1,4 +1,4 @@
-"""The native API: contract section 7."""
+"""The native API."""
 
 from __future__ import annotations
 

@@ -171,4 +171,4 @@ async def _forget_version(url: str) -> None:
 def test_an_unreachable_database_is_one_line() -> None:
     done = command("serve", "--port", "1", "--database-url", "postgresql://postgres@127.0.0.1:9/none")
     assert done.returncode == 2
-    assert "cannot be reached" in one_line(done.stderr)
+    assert "Connect call failed" in one_line(done.stderr)

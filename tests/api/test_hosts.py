@@ -1,4 +1,4 @@
-"""What existing hosts call: tours, the product of a request, PostHog's webhook (contract section 8)."""
+"""What existing hosts call: tours, the product of a request, PostHog's webhook."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.api.serving import Server, action, config, product_id, saves
 RECORDED = Path(__file__).parents[1] / "data" / "posthog" / "flat.jsonl"
 
 
-def tour(server: Server, product: str, step: str, **body: Any) -> Any:
-    return server.http.post(f"/p/{product}/tour/{step}", json={"user_id": "u_1"} | body)
+def tour(server: Server, product: str, call: str, **body: Any) -> Any:
+    return server.http.post(f"/p/{product}/tour/{call}", json={"user_id": "u_1"} | body)
 
 
 def test_a_tour_runs_through_by_flow_id(server: Server, product: str) -> None:
@@ -124,14 +124,14 @@ def test_posthogs_recorded_bodies_are_taken_once_however_often_they_come(server:
     answers = [a.json() for a in first]
     assert all(a.keys() == {"accepted", "duplicates", "ignored"} for a in answers)
     taken = sum(a["accepted"] for a in answers)
-    assert taken > 50
-    position = server.get("/metrics") if False else server.http.get("/metrics").text
+    assert taken > 15
+    before = server.http.get("/metrics").text
     again = [server.http.post(f"/webhook/{product}", json=body).json() for body in bodies]
     assert sum(a["accepted"] for a in again) == 0
     known = sum(a["duplicates"] for a in answers)
     assert sum(a["duplicates"] for a in again) == taken + known
     assert [a["ignored"] for a in again] == [a["ignored"] for a in answers]
-    assert _outside(position) == _outside(server.http.get("/metrics").text)
+    assert _outside(before) == _outside(server.http.get("/metrics").text)
 
 
 def _outside(metrics: str) -> str:

@@ -1,4 +1,4 @@
-"""The native API, request by request: contract section 7."""
+"""The native API, request by request."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from domain.instants import DAY, SECOND
 
 EXAMPLES = Path(__file__).parents[2] / "api" / "examples"
 
-# The config of the contract's section 6, word for word but for its ellipses.
+# A config that uses every key once.
 CONTRACT: dict[str, Any] = {
     "schema": 1,
     "product_id": "acme",
