@@ -7,7 +7,7 @@ and whatever another process touched is dropped. Entries not used for long go fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,6 +71,14 @@ class Overlay(Generic[V]):
         return found if found is not None else self.below.get(key)
 
 
+class Loaded(NamedTuple):
+    """What was read for the cache."""
+
+    sessions: list[SessionState]
+    users: list[UserState]
+    newest: int  # the newest instant at which anything in them was recorded
+
+
 class Book:
     """One product in this process."""
 
@@ -93,36 +101,38 @@ class Book:
         self.state = state
 
     async def load_product(self, conn: AsyncConnection) -> None:
-        rows = await reader.read_stream(
-            conn, self.product, PRODUCT_STREAM, after_version=self.state.version
-        )
+        rows = await reader.read_stream(conn, self.product, PRODUCT_STREAM, after_version=self.state.version)
         self.take(configs.fold(rows, self.state))
 
-    async def load(
-        self, conn: AsyncConnection, streams: Iterable[str], due: Mapping[str, int | None]
-    ) -> int:
-        """Fold these streams into the cache; `due`: when each session is to be looked at next.
-
-        Gives the newest instant at which anything in them was recorded.
-        """
+    async def read(self, conn: AsyncConnection, streams: Iterable[str]) -> Loaded:
+        """Fold these streams, as the ledger holds them now."""
         wanted = list(dict.fromkeys(streams))
         found = await reader.read_streams(conn, [(self.product, stream) for stream in wanted])
         rows = [row for listed in found.values() for row in listed]
         keys = await facts.keys_of(conn, rows) if self.rules.reads_properties else None
+        loaded = Loaded([], [], max((row.recorded_at for row in rows), default=0))
         for stream in wanted:
             own = facts.facts(found.get((self.product, stream), ()), keys)
             kind, _, name = stream.partition("-")
             if kind == "session":
-                state = session.fold(SessionState(name), own)
-                live = self.sessions.get(name)
-                if live is None or live.state.version < state.version:  # it may have moved on meanwhile
-                    self.sessions.put(name, Live(state, due.get(name)))
+                loaded.sessions.append(session.fold(SessionState(name), own))
             elif kind == "user":
-                who = user.fold(UserState(name), own)
-                known = self.users.get(name)
-                if known is None or known.version < who.version:
-                    self.users.put(name, who)
-        return max((row.recorded_at for row in rows), default=0)
+                loaded.users.append(user.fold(UserState(name), own))
+        return loaded
+
+    def keep(self, loaded: Loaded, due: Mapping[tuple[str, str], int]) -> None:
+        """Take read states into the cache, unless this process moved them on meanwhile.
+
+        `due`: when each session is to be looked at next.
+        """
+        for state in loaded.sessions:
+            live = self.sessions.get(state.session_id)
+            if live is None or live.state.version < state.version:
+                self.sessions.put(state.session_id, Live(state, due.get((self.product, state.session_id))))
+        for who in loaded.users:
+            known = self.users.get(who.user_id)
+            if known is None or known.version < who.version:
+                self.users.put(who.user_id, who)
 
     def missing(self, session_id: str | None, user_ids: Iterable[str], needs: Iterable[str]) -> set[str]:
         """Streams that a turn of this session will read and the cache does not hold, as far as known yet."""

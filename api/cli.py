@@ -32,8 +32,6 @@ from eventstore.engine import Ledger, open_ledger
 from migrations import run as migrations
 from projections import configs, replay
 
-UNTAKEN_MS = 30_000  # how long sent bytes may wait for a client that is gone or never reads
-
 
 class Refused(Exception):
     """The command cannot be carried out; the message is what the user reads."""
@@ -180,18 +178,18 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
         server_header=False,
     )
     server = Server(config)
-    server.run(sockets=[_listening(config)])
+    server.run(sockets=[_listening(config, settings.stalled_s)])
     return 0 if server.started else 1
 
 
-def _listening(config: uvicorn.Config) -> socket.socket:
+def _listening(config: uvicorn.Config, stalled_s: float) -> socket.socket:
     """The socket to serve on. Its connections end when the other side takes nothing for long."""
     try:
         bound = config.bind_socket()
     except SystemExit:  # it has said why
         raise Refused(f"cannot listen on {config.host}, port {config.port}") from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stalled_s * 1000))
     return bound
 
 

@@ -23,9 +23,7 @@ class Figures(Collector):
         recorder = self._service.recorder
         counted = recorder.counted
         yield CounterMetricFamily("nudgeledger_groups", "Group commits", recorder.groups)
-        stored = CounterMetricFamily(
-            "nudgeledger_events", "Events stored by this process", labels=["origin"]
-        )
+        stored = CounterMetricFamily("nudgeledger_events", "Events stored by this process", labels=["origin"])
         for origin in ("outside", "engine"):
             stored.add_metric([origin], counted[origin])
         yield stored
@@ -50,5 +48,3 @@ def install(app: FastAPI) -> None:
         registry = CollectorRegistry()
         registry.register(Figures(request.app.state.service))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-

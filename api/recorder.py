@@ -147,6 +147,7 @@ class Recorder:
         self._keys: dict[tuple[str, str], keys.DataKey] = {}
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._moves = 0  # how often the cache was overtaken by others
         self._head = 0  # the newest position that somebody told of
 
     # --- from outside ----------------------------------------------------------------------------
@@ -225,6 +226,7 @@ class Recorder:
                     self.clock.observe(row.recorded_at)
                     if row.position in own:
                         continue
+                    self._moves += 1
                     # Whoever wrote last to a session looks after its timer.
                     if row.stream.startswith("session-"):
                         self.due.pop((row.product, row.stream.removeprefix("session-")), None)
@@ -247,14 +249,14 @@ class Recorder:
     async def _run(self) -> None:
         ahead: Flight | None = None
         while self._waiting or not self._stopping:
+            if self._head > self.position:  # perhaps by others: never while a group stands on the cache
+                if ahead is not None:
+                    await ahead.landing
+                    ahead = None
+                await self._follow()
             if not self._waiting:
                 await self._wake.wait()
                 self._wake.clear()
-                if self._head > self.position:
-                    if ahead is not None:
-                        await ahead.landing
-                        ahead = None
-                    await self._follow()
                 await asyncio.sleep(0)  # let requests that arrived together join the group
                 continue
             group = self._take()
@@ -267,7 +269,6 @@ class Recorder:
                 self._waiting[:0] = flight.jobs()  # it rested on what was not stored
                 ahead = None
                 continue
-            await self._follow()
             flight.rest_on(self.books)
             flight.landing = asyncio.create_task(self._land(flight))
             ahead = flight
@@ -285,7 +286,8 @@ class Recorder:
             await self.catch_up()
         except errors.Unavailable as error:
             log.warning("follow_failed", error=str(error))
-        self._head = self.position
+        else:
+            self._head = self.position
 
     def _failed(self, group: Iterable[Job], error: Exception) -> None:
         jobs_lost = list(group)
@@ -317,27 +319,26 @@ class Recorder:
         return self._decide(group, known, ahead)
 
     async def _land(self, flight: Flight) -> bool:
-        """Store a group and answer its callers; whether all of it was stored."""
+        """Store a group and answer its callers; whether the next may stand on it."""
         self.groups += 1
         refused: list[Prepared] = []
+        moves = self._moves
         try:
             if any(item.stored or item.world.changed_sessions for item in flight.prepared):
                 refused = await self._store(flight.prepared)
             if refused:
-                for item in refused:
-                    for stream in item.world.read:
-                        item.book.drop(stream)  # a read that was under way may have put an older state there
                 await self.catch_up()
         except Exception as error:
             self._failed([item.job for item in flight.prepared], error)
             self._requeue(flight.later)
+            self.look()  # a commit that failed may have happened all the same
             return False
         lost = set(map(id, refused))
         for item in flight.prepared:
             if id(item) not in lost:
                 self._publish(item)
         self._requeue([*[item.job for item in refused], *flight.later])
-        return not refused
+        return not refused and moves == self._moves
 
     def _requeue(self, wanted: list[Job]) -> None:
         if wanted:
@@ -388,9 +389,14 @@ class Recorder:
         return wanted
 
     async def _load(self, conn: AsyncConnection, book: Book, streams: Iterable[str]) -> None:
-        names = [s.removeprefix("session-") for s in streams if s.startswith("session-")]
-        due = {name: self.due.get((book.product, name)) for name in names}
-        self.clock.observe(await book.load(conn, streams, due))
+        while True:
+            moves = self._moves
+            loaded = await book.read(conn, streams)
+            self.clock.observe(loaded.newest)
+            if moves == self._moves:
+                book.keep(loaded, self.due)
+                return
+            # Others wrote while this was read, and what they touched was dropped: it may be among it.
 
     def _decide(
         self, group: Sequence[Job], known: dict[str, dict[str, Known]], ahead: Flight | None

@@ -207,8 +207,7 @@ class _Check:
             versions[stream] = version = versions[stream] + 1
             content = chain.content_hash(event)
             previous = chain.chain_hash(previous, seq, version, event.recorded_at, content)
-            fields = (position, product, seq, stream, version, *event[2:], content, previous)
-            recorded.append(Recorded._make(fields))  # half the cost of naming 26 arguments
+            recorded.append(Recorded(position, product, seq, stream, version, *event[2:], content, previous))
             self._ids.add((product, event.origin, event.event_id))
         head.position = position
         head.tails[product] = (seq, previous)

@@ -136,9 +136,12 @@ def _open_sqlite(url: str, parsed: sa.URL, busy_timeout_s: float) -> Ledger:
     parsed = parsed.set(drivername="sqlite+aiosqlite")
     # isolation_level None: the driver begins no transactions of its own, so that ours is the only BEGIN.
     connect_args = {"isolation_level": None, "timeout": busy_timeout_s}
-    writer = create_async_engine(parsed, pool_size=1, max_overflow=0, connect_args=connect_args)
+    writer = create_async_engine(
+        parsed, pool_size=1, max_overflow=0, connect_args=connect_args, hide_parameters=True
+    )
     readers = create_async_engine(
         parsed,
+        hide_parameters=True,  # they are people's data, and errors are logged
         pool_size=4,
         max_overflow=4,
         connect_args=connect_args,
@@ -181,10 +184,15 @@ def _open_postgresql(url: str, parsed: sa.URL, busy_timeout_s: float) -> Ledger:
         "lock_timeout": str(round(busy_timeout_s * 1000)),
     }
     writer = create_async_engine(
-        parsed, pool_size=1, max_overflow=0, connect_args={"server_settings": settings, "timeout": 5}
+        parsed,
+        pool_size=1,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"server_settings": settings, "timeout": 5},
     )
     readers = create_async_engine(
         parsed,
+        hide_parameters=True,  # they are people's data, and errors are logged
         pool_size=4,
         max_overflow=8,
         pool_pre_ping=True,

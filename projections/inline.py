@@ -42,6 +42,8 @@ _NAMES = ", ".join(_COLUMNS)
 _UPSERT = " ON CONFLICT (product, session_id) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in list(_COLUMNS)[2:]
 )
+# A look at a session that recorded nothing may rest on less than another process has written since.
+_UPSERT += " WHERE sessions.version <= excluded.version"
 _SESSIONS_SQLITE = (  # noqa: S608  # built from constants
     f"INSERT INTO sessions ({_NAMES}) SELECT "
     + ", ".join(f"value ->> {index}" for index in range(len(_COLUMNS)))

@@ -119,6 +119,8 @@ async def derive(inputs: Inputs, row: Recorded) -> Mapping[str, bytes] | None:
     known = await inputs.rules(row.config_revision)
     if known is None:
         return None
+    if row.stream not in read:
+        return {}  # it does not even say that it read its own session: nothing of ours
     findings = _recorded_findings(explanation["criteria"])
 
     def serve(name: str, window: Sequence[ActionFact], at: int) -> Finding:

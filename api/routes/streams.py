@@ -23,7 +23,6 @@ router = APIRouter(tags=["streams"])
 # while a blank line after it would make the latter report an empty event.
 KEEP_ALIVE = b": keep-alive\n"
 RETRY = b"retry: 3000\n"
-STALLED_S = 30.0  # how long a reader may take no byte at all before it is cut off
 MAX_ID = 200  # characters
 OPENAPI: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
@@ -59,7 +58,7 @@ class NudgeStream(Response):
     async def _frames(self, send: Send) -> None:
         async def write(body: bytes, more: bool = True) -> None:
             # Whatever a stalled reader holds up is let go: it comes back with its last id.
-            async with asyncio.timeout(STALLED_S):
+            async with asyncio.timeout(self._service.settings.stalled_s):
                 await send({"type": "http.response.body", "body": body, "more_body": more})
 
         connection = self._connection

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.api import serving
 from tests.conftest import _drop, _scratch, _url
 

@@ -110,12 +110,14 @@ class Server:
     ) -> Iterator[Frames]:
         headers = {"last-event-id": last.encode("latin-1")} if last is not None else {}
         before = self.streams()
-        with httpx.Client(base_url=self.http.base_url, timeout=6) as client:
-            with connect_sse(client, "GET", path, params=query, headers=headers) as source:
-                assert source.response.status_code == 200
-                if wait:
-                    until(lambda: self.streams() > before)
-                yield Frames(source)
+        with (
+            httpx.Client(base_url=self.http.base_url, timeout=6) as client,
+            connect_sse(client, "GET", path, params=query, headers=headers) as source,
+        ):
+            assert source.response.status_code == 200
+            if wait:
+                until(lambda: self.streams() > before)
+            yield Frames(source)
         with contextlib.suppress(httpx.TransportError):
             until(lambda: self.streams() <= before)
 
@@ -128,7 +130,11 @@ class Server:
     def streams(self) -> int:
         """How many nudge streams are open."""
         text = self.http.get("/metrics").text
-        return int(float(next(line for line in text.splitlines() if line.startswith("nudgeledger_streams")).split()[1]))
+        return int(
+            float(
+                next(line for line in text.splitlines() if line.startswith("nudgeledger_streams")).split()[1]
+            )
+        )
 
 
 class Frames:
@@ -226,7 +232,9 @@ def trigger(name: str = "saves", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def action(session: str, title: str = "Save changes", user: str | None = "u_1", **changes: Any) -> dict[str, Any]:
+def action(
+    session: str, title: str = "Save changes", user: str | None = "u_1", **changes: Any
+) -> dict[str, Any]:
     return {
         "event_id": f"e-{next(_numbers)}-{os.getpid()}",
         "type": "action",

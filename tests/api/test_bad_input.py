@@ -7,6 +7,7 @@ import time
 
 import pytest
 import yaml
+
 from domain import instants
 from domain.instants import SECOND
 from tests.api.serving import Server, action, command, config, fact, product_id, saves, trigger
@@ -31,7 +32,17 @@ def paths(problem: dict[str, object]) -> list[str]:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"events": [', b"\xff\xfe", b"[]", b"null", b'{"events": {}}', b'{"events": []}', b"[[[[" * 9000],
+    [
+        b"",
+        b"{",
+        b'{"events": [',
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'{"events": {}}',
+        b'{"events": []}',
+        b"[[[[" * 9000,
+    ],
     ids=["empty", "cut", "cut list", "not UTF-8", "a list", "null", "object", "no events", "deep"],
 )
 def test_malformed_bodies_are_refused(sqlite_server: Server, product: str, body: bytes) -> None:
@@ -128,14 +139,28 @@ def test_every_form_of_an_instant_means_the_same(sqlite_server: Server, product:
 
 @pytest.mark.parametrize(
     "form",
-    ["", "now", "2026-05-19", "2026-05-19T11:07:19", "2026-13-01T00:00:00Z", "1779188839847", 1779188839847,
-     "nan", "1e400", True, [], {"s": 1}],
+    [
+        "",
+        "now",
+        "2026-05-19",
+        "2026-05-19T11:07:19",
+        "2026-13-01T00:00:00Z",
+        "1779188839847",
+        1779188839847,
+        "nan",
+        "1e400",
+        True,
+        [],
+        {"s": 1},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_no_instant_is_refused_with_its_path(
     sqlite_server: Server, product: str, form: object
 ) -> None:
-    problem = refused(sqlite_server, product, json.dumps({"events": [action("s", occurred_at=form)]}).encode())
+    problem = refused(
+        sqlite_server, product, json.dumps({"events": [action("s", occurred_at=form)]}).encode()
+    )
     assert paths(problem) == ["events[0].occurred_at"]
 
 
@@ -155,11 +180,17 @@ def test_an_unknown_product_is_404_everywhere(server: Server, name: str) -> None
     assert {a.headers["content-type"] for a in answers} == {"application/problem+json"}
 
 
-@pytest.mark.parametrize("session", ["product", "session-x", "user-u_1", "nudge-1", "../x", "a/b", "%", "päus 🙂"])
+@pytest.mark.parametrize(
+    "session", ["product", "session-x", "user-u_1", "nudge-1", "../x", "a/b", "%", "päus 🙂"]
+)
 def test_an_id_cannot_reach_another_stream(server: Server, product: str, session: str) -> None:
     before = server.get(f"/v1/products/{product}/config/revisions")
     server.post(product, action("x"), action("1"))
-    server.post(product, action(session, user=session), fact("chat_message", session, "product", role="user", text="x"))
+    server.post(
+        product,
+        action(session, user=session),
+        fact("chat_message", session, "product", role="user", text="x"),
+    )
     assert server.get(f"/v1/products/{product}/config/revisions") == before
     assert server.session(product, "x")["version"] == 1
     assert server.session(product, "1")["version"] == 1
@@ -179,25 +210,53 @@ def test_bad_ids_are_refused(sqlite_server: Server, product: str, field: str, ba
 
 @pytest.mark.parametrize(
     "kind",
-    ["nudge_offered", "nudge_withheld", "interaction_timed_out", "nudge_closed", "nudge_delivered", "budget_spent",
-     "config_activated", "engine_activated", "evaluation_failed", "rejected_input", "user_erased"],
-)  # fmt: skip
+    [
+        "nudge_offered",
+        "nudge_withheld",
+        "interaction_timed_out",
+        "nudge_closed",
+        "nudge_delivered",
+        "budget_spent",
+        "config_activated",
+        "engine_activated",
+        "evaluation_failed",
+        "rejected_input",
+        "user_erased",
+    ],
+)
 def test_an_engine_event_from_outside_is_refused(sqlite_server: Server, product: str, kind: str) -> None:
-    problem = refused(sqlite_server, product, json.dumps({"events": [action("s", type=kind, data={})]}).encode())
+    problem = refused(
+        sqlite_server, product, json.dumps({"events": [action("s", type=kind, data={})]}).encode()
+    )
     assert paths(problem) == ["events[0].type"]
     assert "engine" in str(problem["detail"])
 
 
 @pytest.mark.parametrize(
     "path",
-    ["sessions/a%00b", "sessions/a%00b/events", "decisions/%00", "decisions?user_id=%00", "nudges/stream?user_id=%00"],
+    [
+        "sessions/a%00b",
+        "sessions/a%00b/events",
+        "decisions/%00",
+        "decisions?user_id=%00",
+        "nudges/stream?user_id=%00",
+    ],
 )
 def test_nul_in_an_address_is_refused(server: Server, product: str, path: str) -> None:
     assert server.http.get(f"/v1/products/{product}/{path}").status_code in (400, 404, 422)
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "9" * 30, "1.5"])
-@pytest.mark.parametrize("query", ["sessions/s?version=", "sessions/s/events?after=", "sessions/s/events?limit=", "decisions?after=", "decisions?limit="])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sessions/s?version=",
+        "sessions/s/events?after=",
+        "sessions/s/events?limit=",
+        "decisions?after=",
+        "decisions?limit=",
+    ],
+)
 def test_a_number_in_a_query_that_is_none_is_422_with_its_name(
     server: Server, product: str, query: str, value: str
 ) -> None:
@@ -225,10 +284,15 @@ def test_a_wrong_webhook_secret_is_401_and_stores_nothing(server: Server) -> Non
     product = product_id()
     added = command("product", "add", product, "--database-url", server.database_url)
     secret = next(line.split()[-1] for line in added.stdout.splitlines() if line.startswith("webhook secret"))
-    body = {"event": "$pageview", "timestamp": "2026-11-20T09:25:17.979Z", "session_id": "s", "distinct_id": "u",
-            "current_url": "https://app.example/projects"}  # fmt: skip
+    body = {
+        "event": "$pageview",
+        "timestamp": "2026-11-20T09:25:17.979Z",
+        "session_id": "s",
+        "distinct_id": "u",
+        "current_url": "https://app.example/projects",
+    }
     for wrong in ({}, {"x-posthog-secret": ""}, {"x-posthog-secret": secret[:-1]}, {"x-posthog-secret": "é"}):
-        raw = {k: v.encode() for k, v in wrong.items()}
+        raw = {k.encode(): v.encode() for k, v in wrong.items()}
         answer = server.http.post(f"/webhook/{product}", json=body, headers=raw)
         assert answer.status_code == 401
         assert answer.headers["content-type"] == "application/problem+json"
@@ -287,9 +351,24 @@ def test_a_config_with_ten_mistakes_reports_all_ten_and_changes_nothing(server: 
         "a: &a [*a]",
         "[" * 5000,
         "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
-        + "\n".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]" for n in range(20)),
+        + "\n".join(
+            f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]" for n in range(20)
+        ),
     ],
-    ids=["cut", "twice", "list", "empty", "surrogate", "binary", "inf", "nan", "object", "itself", "deep", "bomb"],
+    ids=[
+        "cut",
+        "twice",
+        "list",
+        "empty",
+        "surrogate",
+        "binary",
+        "inf",
+        "nan",
+        "object",
+        "itself",
+        "deep",
+        "bomb",
+    ],
 )
 def test_a_config_that_is_no_config_is_refused_soon(sqlite_server: Server, product: str, text: str) -> None:
     started = time.monotonic()

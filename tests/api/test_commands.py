@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from domain.envelope import NewEvent
 from eventstore.appender import ANY, Appender, Unit
 from eventstore.engine import open_ledger
@@ -85,7 +86,10 @@ def test_a_wrong_database_url_is_one_line(url: str) -> None:
 def test_bad_input_to_backtest_is_one_line_and_nothing_else(tmp_path: Path) -> None:
     rules, events = tmp_path / "rules.yaml", tmp_path / "events.jsonl"
     rules.write_text(yaml.safe_dump(config("acme")))
-    events.write_text('{"type": "action", "session_id": "s", "occurred_at": 1, "data": {"type": "x", "title": "t"}}\n{"type": 7}\n')
+    events.write_text(
+        '{"type": "action", "session_id": "s", "occurred_at": 1, "data": {"type": "x", "title": "t"}}\n'
+        '{"type": 7}\n'
+    )
     done = command("backtest", "--config", str(rules), "--events", str(events))
     assert (done.returncode, done.stdout) == (2, "")
     assert "events.jsonl" in done.stderr.splitlines()[0]
@@ -140,11 +144,28 @@ def test_replay_finds_a_planted_divergence(ledger_url: str, launch: Launch) -> N
 
 def test_serve_refuses_a_history_that_it_cannot_read(ledger_url: str) -> None:
     event = NewEvent(
-        product="acme", stream="session-s", type="dreamt_of", schema_version=9, origin="outside", event_id="e",
-        at=1, recorded_at=1, occurred_at=1, occurred_raw=None, sent_raw=None, clock_suspect=False, batch_id="b",
-        correlation_id=None, causation_id=None, source="host", config_revision=None, engine_version="1", data=b"{}",
-        sealed=None, key_id=None,
-    )  # fmt: skip
+        product="acme",
+        stream="session-s",
+        type="dreamt_of",
+        schema_version=9,
+        origin="outside",
+        event_id="e",
+        at=1,
+        recorded_at=1,
+        occurred_at=1,
+        occurred_raw=None,
+        sent_raw=None,
+        clock_suspect=False,
+        batch_id="b",
+        correlation_id=None,
+        causation_id=None,
+        source="host",
+        config_revision=None,
+        engine_version="1",
+        data=b"{}",
+        sealed=None,
+        key_id=None,
+    )
     asyncio.run(_append(ledger_url, event))
     done = command("serve", "--port", "1", "--database-url", ledger_url)
     assert done.returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -14,8 +15,10 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from api import recorder
-from domain import errors, run as domain_run
+
+from api import jobs
+from domain import errors
+from domain import run as domain_run
 from domain.history import ActionFact
 from domain.instants import SECOND
 from eventstore.engine import Ledger, open_ledger
@@ -127,7 +130,8 @@ async def _terminate(url: str) -> None:
     conn = await asyncpg.connect(POSTGRES)
     try:
         await conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", url.rpartition("/")[2]
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            url.rpartition("/")[2],
         )
     finally:
         await conn.close()
@@ -264,7 +268,7 @@ def test_an_evaluator_that_raises_costs_no_fact_and_says_so_in_the_ledger(
 def test_one_job_that_breaks_does_not_cost_the_others_of_its_group(
     sqlite_ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = recorder.BatchJob.run
+    real = jobs.BatchJob.run
 
     def broken(self: Any, *rest: Any) -> None:
         if self.session_id == "cursed":
@@ -274,7 +278,7 @@ def test_one_job_that_breaks_does_not_cost_the_others_of_its_group(
     async def scenario() -> None:
         async with serving(sqlite_ledger) as service:
             await service.put_config("acme", config("acme"))
-            monkeypatch.setattr(recorder.BatchJob, "run", broken)
+            monkeypatch.setattr(jobs.BatchJob, "run", broken)
             answers = await asyncio.gather(
                 *(post(service, "acme", action(s)) for s in ("a", "cursed", "b")), return_exceptions=True
             )
@@ -308,7 +312,10 @@ def test_a_timer_that_fails_does_not_stop_the_others(
                 if calls >= 3 and not service.recorder.due:
                     break
             rows = await stored(sqlite_ledger, "acme")
-            assert [r.type for r in rows if r.stream == "session-s"] == ["chat_message", "interaction_timed_out"]
+            assert [r.type for r in rows if r.stream == "session-s"] == [
+                "chat_message",
+                "interaction_timed_out",
+            ]
 
     run(scenario())
 
@@ -347,7 +354,5 @@ def test_reading_a_session_while_it_is_written_leaves_no_older_state_behind(ledg
 
 async def _quietly(service: Any, session: str) -> None:
     await asyncio.sleep(0)
-    try:
+    with contextlib.suppress(errors.NotFound):
         await service.session("acme", session)
-    except errors.NotFound:
-        pass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.api.conftest import Launch
 from tests.api.serving import Server, action, config, product_id, saves
 
@@ -85,7 +86,6 @@ def test_the_prefix_works_for_every_path(sqlite_server: Server, product: str) ->
 def test_the_product_of_a_request_is_found_in_order(sqlite_url: str, launch: Launch) -> None:
     """Mount, query, origin, default, only one, else 400."""
     server = launch(sqlite_url)
-    tours = {"triggers": []}
 
     def asked(query: str = "", mount: str = "", origin: str | None = None) -> Any:
         headers = {"origin": origin} if origin else {}
@@ -93,7 +93,7 @@ def test_the_product_of_a_request_is_found_in_order(sqlite_url: str, launch: Lau
         return server.http.post(f"{mount}/tour/start{query}", json=body, headers=headers)
 
     def put(name: str, flow: str, **more: Any) -> None:
-        server.put(config(name, tours=[{"id": "mine", "user_tour_id": flow}], **tours, **more))
+        server.put(config(name, tours=[{"id": "mine", "user_tour_id": flow}], triggers=[], **more))
 
     none = asked()
     assert none.status_code in (400, 404)

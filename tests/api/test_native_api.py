@@ -4,22 +4,54 @@ from __future__ import annotations
 
 import httpx
 import pytest
+
 from tests.api.serving import Server, action, config, fact, product_id, saves, trigger, until
 
 RECEIPT = {"accepted", "duplicates", "conflicting", "rejected", "last_position", "decisions"}
 SESSION = {
-    "session_id", "user_id", "version", "at", "current_state", "cooldown_active", "cooldown_until",
-    "last_interaction_at", "timeout_due_at", "visual_guidance_active", "active_tour_id", "conversation_id",
-    "open_nudge_id", "config_revision",
-}  # fmt: skip
+    "session_id",
+    "user_id",
+    "version",
+    "at",
+    "current_state",
+    "cooldown_active",
+    "cooldown_until",
+    "last_interaction_at",
+    "timeout_due_at",
+    "visual_guidance_active",
+    "active_tour_id",
+    "conversation_id",
+    "open_nudge_id",
+    "config_revision",
+}
 DECISION = {
-    "decision_id", "nudge_id", "outcome", "trigger_id", "session_id", "user_id", "at", "position", "reason",
+    "decision_id",
+    "nudge_id",
+    "outcome",
+    "trigger_id",
+    "session_id",
+    "user_id",
+    "at",
+    "position",
+    "reason",
     "summary",
-}  # fmt: skip
+}
 EXPLANATION = DECISION | {
-    "config_revision", "engine_version_then", "engine_version_now", "reproduced", "state", "read", "criteria",
-    "gates", "blocked_by", "would_fire_if", "other_triggers", "tours", "delivery", "responses",
-}  # fmt: skip
+    "config_revision",
+    "engine_version_then",
+    "engine_version_now",
+    "reproduced",
+    "state",
+    "read",
+    "criteria",
+    "gates",
+    "blocked_by",
+    "would_fire_if",
+    "other_triggers",
+    "tours",
+    "delivery",
+    "responses",
+}
 
 
 def test_a_post_answers_with_what_was_stored_and_decided(server: Server, product: str) -> None:
@@ -223,7 +255,11 @@ def test_a_closed_gate_is_recorded_once_and_explained(server: Server, product: s
     server.post(product, *saves("s"))
     receipt = server.post(product, *saves("s"))
     (held,) = receipt["decisions"]
-    assert (held["outcome"], held["reason"], held["nudge_id"]) == ("withheld", "state_proactive_assistance", None)
+    assert (held["outcome"], held["reason"], held["nudge_id"]) == (
+        "withheld",
+        "state_proactive_assistance",
+        None,
+    )
     assert server.post(product, action("s"))["decisions"] == []
     told = server.get(f"/v1/products/{product}/decisions/{held['decision_id']}")
     assert told["blocked_by"] == "state_proactive_assistance"

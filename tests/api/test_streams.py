@@ -6,14 +6,17 @@ import json
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent
+
 from tests.api.conftest import Launch
 from tests.api.serving import Server, action, config, fact, product_id, saves, trigger, until
 
+ONCE = [trigger(limits={"per_session": 1})]
 NUDGE = {"nudge_id", "trigger_id", "body", "session_id", "tours", "options", "expires_at"}
 
 
@@ -58,7 +61,9 @@ def test_the_bytes_on_the_wire(server: Server, product: str) -> None:
         (payload,) = [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
         assert payload.keys() == NUDGE
         assert payload["nudge_id"] == decision["nudge_id"]
-        assert payload["tours"] == [{"id": "bulk-tour", "flow_id": "flow_1", "label": payload["tours"][0]["label"]}]
+        assert payload["tours"] == [
+            {"id": "bulk-tour", "flow_id": "flow_1", "label": payload["tours"][0]["label"]}
+        ]
         assert payload["options"][0]["id"] == "yes"
 
 
@@ -74,7 +79,9 @@ def test_the_published_client_reads_no_empty_event(server: Server, product: str)
 
 def test_who_resumes_gets_what_is_still_open_and_nothing_else(server: Server) -> None:
     product = product_id()
-    server.put(config(product, session={"interaction_timeout_s": 0.2, "cooldown_period_s": 0.1}))
+    server.put(
+        config(product, session={"interaction_timeout_s": 0.2, "cooldown_period_s": 0.1}, triggers=ONCE)
+    )
     (first,) = server.post(product, *saves("s"))["decisions"]
     until(lambda: server.session(product, "s")["current_state"] == "thinking")
     with server.native(product, "u_1", last=str(first["position"] - 1)) as frames:
@@ -89,7 +96,8 @@ def test_who_resumes_gets_what_is_still_open_and_nothing_else(server: Server) ->
 
 def test_a_nudge_waits_for_a_connection_until_its_session_times_out(server: Server) -> None:
     product = product_id()
-    server.put(config(product, session={"interaction_timeout_s": 1.5, "cooldown_period_s": 0.1}))
+    rules = config(product, session={"interaction_timeout_s": 1.5, "cooldown_period_s": 0.1}, triggers=ONCE)
+    server.put(rules)
     (waiting,) = server.post(product, *saves("s"))["decisions"]
     for open_stream in (server.native, server.legacy):
         with open_stream(product, "u_1") as frames:
@@ -140,8 +148,13 @@ def test_what_ends_an_offer_closes_it_on_every_stream(
 
 def test_a_newer_offer_to_the_user_closes_the_older(server: Server) -> None:
     product = product_id()
-    server.put(config(product, session={"interaction_timeout_s": 0.2, "cooldown_period_s": 0.1},
-                      triggers=[trigger(cooldown_s=0.1)]))  # fmt: skip
+    server.put(
+        config(
+            product,
+            session={"interaction_timeout_s": 0.2, "cooldown_period_s": 0.1},
+            triggers=[trigger(cooldown_s=0.1)],
+        )
+    )
     with server.native(product, "u_1") as frames:
         (first,) = server.post(product, *saves("s1"))["decisions"]
         frames.next()
@@ -200,25 +213,34 @@ def test_a_connection_that_ends_is_forgotten(server: Server, product: str) -> No
 
 
 def test_a_client_that_never_reads_is_cut_off_and_others_are_served(sqlite_url: str, launch: Launch) -> None:
-    server = launch(sqlite_url)
-    rules = [trigger("big", cooldown_s=0.001, criteria={"type": "action_count", "at_least": 1}, body="x" * 150,
-                     tours=[])]  # fmt: skip
-    server.put(config("acme", session={"interaction_timeout_s": 0.001, "cooldown_period_s": 0.001}, triggers=rules))
+    server = launch(sqlite_url, stalled_s="1")
+    rules = [
+        trigger(
+            "big",
+            cooldown_s=0.001,
+            criteria={"type": "action_count", "at_least": 1},
+            tours=[],
+            limits={"per_session": 1},
+            target="x" * 10_000,
+        )
+    ]
+    server.put(
+        config("acme", session={"interaction_timeout_s": 0.001, "cooldown_period_s": 0.001}, triggers=rules)
+    )
     sleeper = raw_stream(server, "/v1/products/acme/nudges/stream?user_id=u_1&tab_id=asleep", small=True)
     until(lambda: server.streams() == 1)
     before = _memory(server.pid)
     with server.native("acme", "u_1", tab="awake") as awake:
-        for batch in range(40):
-            decided = server.post("acme", *[action(f"s{batch}-{n}") for n in range(100)])["decisions"]
-            offered = [d["nudge_id"] for d in decided if d["outcome"] == "offered"]
-            assert offered
-            seen = 0
-            while seen < len(offered):
-                event = awake.next()
-                seen += event.event == "proactive"
-            if server.streams() == 1:
+        for n in range(1500):
+            for decision in server.post("acme", action(f"s{n}"))["decisions"]:
+                while (
+                    decision["outcome"] == "offered"
+                    and data(awake.next())["nudge_id"] != decision["nudge_id"]
+                ):
+                    pass
+            if n % 50 == 0 and server.streams() == 1:
                 break
-        until(lambda: server.streams() == 1, 40)
+        until(lambda: server.streams() == 1)
         assert _memory(server.pid) - before < 60_000_000
     sleeper.settimeout(10)
     assert server.post("acme", action("after", user="u_2"))["accepted"] == 1
@@ -226,8 +248,7 @@ def test_a_client_that_never_reads_is_cut_off_and_others_are_served(sqlite_url: 
 
 
 def _memory(pid: int) -> int:
-    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * 4096
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 def test_the_server_ends_its_streams_when_it_stops(sqlite_url: str, launch: Launch) -> None:

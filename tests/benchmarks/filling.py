@@ -1,8 +1,13 @@
-"""Ledgers filled through the service itself, in this process, on the traffic's own clock."""
+"""A ledger filled through the service itself, on the traffic's own clock, in a process of its own.
+
+`python -m tests.benchmarks.filling URL EVENTS`: a migrated, empty database, and how many events of the mix;
+what they make the engine decide comes on top.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import structlog
@@ -29,20 +34,13 @@ class Virtual(Clock):
         return self.instant
 
 
-def fill(url: str, config: dict[str, Any], events: int) -> None:
-    """Record so many events of the mix; what they make the engine decide comes on top."""
-    log.configure("text")
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # a line a decision is not wanted
-    asyncio.run(_fill(url, config, events))
-
-
-async def _fill(url: str, config: dict[str, Any], events: int) -> None:
+async def fill(url: str, events: int) -> None:
     ledger = open_ledger(url)
     clock = Virtual()
     service = Service(ledger, Settings(database_url=url), clock)
     try:
         await service.start()
-        await service.put_config(configs.PRODUCT, config)
+        await service.put_config(configs.PRODUCT, configs.deciding())
         waiting: list[asyncio.Task[Any]] = []
         for second, batch in traffic.batches(events):
             if waiting and (len(waiting) >= ABREAST or (second + 1) * 1_000_000 > clock.instant):
@@ -60,3 +58,9 @@ async def _fill(url: str, config: dict[str, Any], events: int) -> None:
 async def _recorded(service: Service, parsed: native.ParsedBatch) -> None:
     receipt = await service.record(configs.PRODUCT, parsed)
     assert not receipt.rejected, receipt.rejected[:1]
+
+
+if __name__ == "__main__":
+    log.configure("text")
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # a line a decision is not wanted
+    asyncio.run(fill(sys.argv[1], int(sys.argv[2])))

@@ -21,7 +21,7 @@ from domain.session import SessionState
 from eventstore import reader
 from eventstore.engine import open_ledger
 from projections import facts
-from tests.benchmarks import configs, databases, filling, peer, servers, traffic
+from tests.benchmarks import databases, peer, servers, traffic
 from tests.benchmarks.databases import Kind
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Report
@@ -47,7 +47,8 @@ def _database(report: Report, kind: Kind, options: Options) -> None:
     command = f"{kind.name}: nudgeledger replay"
     with databases.scratch(kind) as url:
         started = time.perf_counter()
-        filling.fill(url, configs.deciding(), options.events)
+        command_line = [sys.executable, "-m", "tests.benchmarks.filling", url, str(options.events)]
+        subprocess.run(command_line, cwd=servers.ROOT, check=True)
         took = time.perf_counter() - started
         head = asyncio.run(_head(url))
         report.line(f"{head:,} events, filled in {took:.1f} s through the service")

@@ -12,8 +12,8 @@ Event = dict[str, Any]
 
 START = 1_779_188_839  # seconds: where the traffic's clock begins
 SIZE = 200  # events of a session
-ABREAST = 500  # sessions at the same time
-PAUSE = 2  # seconds between a session's batches
+ABREAST = 50  # sessions at the same time
+PAUSE = 6  # seconds between a session's batches: long enough for timeouts and cooldowns
 
 
 def batches(events: int) -> Iterator[tuple[int, list[Event]]]:

@@ -1,7 +1,7 @@
 """Real Chromium against a real service process: what the browser tests stand on.
 
 `service` is a process that a test may kill and start again on the same port and the same ledger.
-A machine without Chromium skips these tests and says so.
+A machine without Chromium skips these tests and says so; with CI set it fails them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ def service_url(service: Service) -> str:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (set CHROMIUM to its path)")
+        reason = "no Chromium on this machine (set CHROMIUM to its path)"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}; with CI set it must be there")
+        pytest.skip(reason)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield running
