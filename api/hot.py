@@ -1,7 +1,8 @@
 """The one hot route, `POST /v1/products/{product}/events`, without the machinery that the others enjoy.
 
-FastAPI's routing and dependencies cost about as much as parsing and deciding a small batch. The route is declared with the others too, for the documentation and for
-anything that this shortcut does not recognise; both call `answer`.
+FastAPI's routing and dependencies cost about as much as parsing and deciding a small batch. The route is
+declared with the others too, for the documentation and for anything that this shortcut does not recognise;
+both call `answer`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import ChainMap, Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import orjson
 import structlog
@@ -26,7 +26,7 @@ from domain.envelope import ENGINE, OUTSIDE, PRODUCT_STREAM, NewEvent, Recorded,
 from domain.run import Live, Missing, Stored, Turn, World
 from domain.user import UserState
 from domain.view import Predicates
-from eventstore import keys, reader
+from eventstore import chain, keys, reader
 from eventstore.appender import ANY, Appender, Unit
 from eventstore.engine import Ledger
 from projections import configs, facts, inline
@@ -38,24 +38,41 @@ MAX_JOBS = 128
 MAX_EVENTS = 4_000
 
 
-class Form(NamedTuple):
-    """An event as it will be stored, before it is sealed."""
-
-    data: bytes
-    personal: bytes | None
-    person: str | None  # whose key seals it: the user's, else the session's
-
-
 class Prepared:
     """A job that was decided: what it wants stored, and what it read."""
 
-    __slots__ = ("book", "forms", "job", "rows", "stored", "turn", "world")
+    __slots__ = ("book", "hashes", "job", "lacks", "rows", "stored", "turn", "world")
 
     def __init__(self, job: Job, book: Book, world: World, turn: Turn) -> None:
         self.job, self.book, self.world, self.turn = job, book, world, turn
         self.stored: Sequence[Stored] = turn.stored
-        self.forms = [_form(stored) for stored in turn.stored]
         self.rows: list[NewEvent] = []
+        self.hashes: list[bytes] = []
+        self.lacks: set[str] = set()  # persons without whose data keys the rows cannot be made
+
+    def build(self, data_keys: Mapping[tuple[str, str], keys.DataKey], engine_version: str) -> None:
+        """Make the rows, sealed, with their content hashes; or say which keys they lack."""
+        rows: list[NewEvent] = []
+        self.lacks = set()
+        product, revision, turn = self.job.product, self.book.rules.revision, self.turn
+        for index, stored in enumerate(self.stored):
+            clear, personal = jobs.stored_form(stored.event, stored.user_id)
+            sealed = key_id = None
+            if personal:
+                person = f"user-{stored.user_id}" if stored.user_id else stored.stream
+                key = data_keys.get((product, person))
+                if key is None:
+                    self.lacks.add(person)
+                    continue
+                key_id = key.key_id
+                sealed = keys.seal(key.key, orjson.dumps(personal), keys.binding(product, stored.event_id))
+            # What came due before the batch is an evaluation of its own.
+            batch_id = self.job.batch_id if index >= turn.own else _timer_batch(product, stored)
+            tail = (revision, engine_version, orjson.dumps(clear), sealed, key_id)
+            rows.append(_row(product, batch_id, stored, turn.now, tail))
+        if not self.lacks:
+            self.rows = rows
+            self.hashes = [chain.content_hash(row) for row in rows]
 
     def take(self, recorded: Sequence[Recorded]) -> None:
         """The store has given the rows their places."""
@@ -70,15 +87,6 @@ class Prepared:
             outcome.written.append(written)
             if index >= self.turn.own and isinstance(event, (events.NudgeOffered, events.NudgeWithheld)):
                 outcome.decided.append(written)
-
-
-def _form(stored: Stored) -> Form:
-    clear, personal = jobs.stored_form(stored.event, stored.user_id)
-    data = orjson.dumps(clear)
-    if not personal:
-        return Form(data, None, None)
-    person = f"user-{stored.user_id}" if stored.user_id else stored.stream
-    return Form(data, orjson.dumps(personal), person)
 
 
 Overlays = tuple[Overlay[Live], Overlay[UserState]]
@@ -248,13 +256,17 @@ class Recorder:
 
     async def _run(self) -> None:
         ahead: Flight | None = None
-        while self._waiting or not self._stopping:
+        while self._waiting or ahead is not None or not self._stopping:
             if self._head > self.position:  # perhaps by others: never while a group stands on the cache
                 if ahead is not None:
                     await ahead.landing
                     ahead = None
                 await self._follow()
             if not self._waiting:
+                if self._stopping and ahead is not None:
+                    await ahead.landing  # it may put jobs back
+                    ahead = None
+                    continue
                 await self._wake.wait()
                 self._wake.clear()
                 await asyncio.sleep(0)  # let requests that arrived together join the group
@@ -275,8 +287,6 @@ class Recorder:
             if flight.serial:
                 await flight.landing
                 ahead = None
-        if ahead is not None:
-            await ahead.landing
 
     async def _follow(self) -> None:
         """Catch up where others wrote. Only between two groups: it moves what they stand on."""
@@ -327,6 +337,9 @@ class Recorder:
             if any(item.stored or item.world.changed_sessions for item in flight.prepared):
                 refused = await self._store(flight.prepared)
             if refused:
+                for item in refused:  # decided anew, it must not stand on the same entries
+                    for stream in item.world.read:
+                        item.book.drop(stream)
                 await self.catch_up()
         except Exception as error:
             self._failed([item.job for item in flight.prepared], error)
@@ -429,6 +442,7 @@ class Recorder:
                 continue
             taken |= ids
             item = Prepared(job, book, world, turn)
+            item.build(self._keys, self._engine_version)
             if any(stored.stream == PRODUCT_STREAM for stored in item.stored):
                 version = product_versions.get(job.product, book.state.version)
                 item.world.read[PRODUCT_STREAM] = version
@@ -440,24 +454,20 @@ class Recorder:
 
     async def _store(self, prepared: list[Prepared]) -> list[Prepared]:
         """One transaction for the group; gives the jobs that somebody else's append overtook."""
-        persons = {
-            (item.job.product, form.person)
-            for item in prepared
-            for form in item.forms
-            if form.person is not None
-        }
+        lacking = [item for item in prepared if item.lacks]
         new_keys: dict[tuple[str, str], keys.DataKey] = {}
-        unknown = [pair for pair in persons if pair not in self._keys]
-        if not unknown:
-            self._build(prepared, self._keys)
         async with self.ledger.transaction() as conn:
-            if unknown:
-                for product in dict.fromkeys(product for product, _ in unknown):
-                    names = sorted(name for owner, name in unknown if owner == product)
-                    made = await keys.ensure_keys(conn, product, names, at=self.clock.now())
-                    new_keys |= {(product, name): key for name, key in made.items()}
-                self._build(prepared, ChainMap(new_keys, self._keys))
-            units = [Unit(item.job.product, _expected(item), item.rows) for item in prepared if item.stored]
+            for product in dict.fromkeys(item.job.product for item in lacking):
+                persons = {p for item in lacking if item.job.product == product for p in item.lacks}
+                made = await keys.ensure_keys(conn, product, sorted(persons), at=self.clock.now())
+                new_keys |= {(product, person): key for person, key in made.items()}
+            for item in lacking:
+                item.build(ChainMap(new_keys, self._keys), self._engine_version)
+            units = [
+                Unit(item.job.product, _expected(item), item.rows, item.hashes)
+                for item in prepared
+                if item.stored
+            ]
             appended = iter(await self._appender.append(conn, units, after=self.position))
             refused: list[Prepared] = []
             written: list[Written] = []
@@ -487,66 +497,6 @@ class Recorder:
         self._keys.update(new_keys)
         while len(self._keys) > 100_000:
             del self._keys[next(iter(self._keys))]
-
-    def _build(self, prepared: Iterable[Prepared], data_keys: Mapping[tuple[str, str], keys.DataKey]) -> None:
-        """The rows of every job, sealed."""
-        for item in prepared:
-            product, turn = item.job.product, item.turn
-            revision, batch_id = item.book.rules.revision, item.job.batch_id
-            item.rows = [
-                self._row(
-                    product,
-                    # What came due before the batch is an evaluation of its own.
-                    batch_id if index >= turn.own else _timer_batch(product, stored),
-                    stored,
-                    form,
-                    data_keys[product, form.person] if form.person is not None else None,
-                    turn.now,
-                    revision,
-                )
-                for index, (stored, form) in enumerate(zip(item.stored, item.forms, strict=True))
-            ]
-
-    def _row(
-        self,
-        product: str,
-        batch_id: str,
-        stored: Stored,
-        form: Form,
-        key: keys.DataKey | None,
-        now: int,
-        revision: str | None,
-    ) -> NewEvent:
-        sealed = key_id = None
-        if key is not None and form.personal is not None:
-            key_id = key.key_id
-            sealed = keys.seal(key.key, form.personal, keys.binding(product, stored.event_id))
-        at, event, incoming = stored.at, stored.event, stored.incoming
-        common = (
-            product,
-            stored.stream,
-            event.TYPE,
-            event.VERSION,
-            ENGINE if incoming is None else OUTSIDE,
-            stored.event_id,
-            at,
-            now if now > at else at,
-        )
-        tail = (revision, self._engine_version, form.data, sealed, key_id)
-        if not isinstance(incoming, OutsideEvent):
-            return NewEvent(*common, at, None, None, False, batch_id, None, stored.cause, "engine", *tail)
-        return NewEvent(
-            *common,
-            min(incoming.occurred_at, at),
-            incoming.occurred_raw,
-            incoming.sent_raw,
-            incoming.clock_suspect,
-            batch_id,
-            incoming.correlation_id,
-            stored.cause,
-            incoming.source,
-            *tail,
-        )
 
     def _publish(self, item: Prepared) -> None:
         """The group is durable: the cache moves on, callers get their answers, streams are woken."""
@@ -598,6 +548,41 @@ class Recorder:
 
 def _product_state(book: Book, written: Sequence[Written]) -> configs.ProductState:
     return configs.fold([w.row for w in written if w.row.stream == PRODUCT_STREAM], book.state)
+
+
+def _row(
+    product: str,
+    batch_id: str,
+    stored: Stored,
+    now: int,
+    tail: tuple[Any, str, bytes, bytes | None, str | None],
+) -> NewEvent:
+    """`tail`: config revision, engine version, data, sealed, key id."""
+    at, event, incoming = stored.at, stored.event, stored.incoming
+    head = (
+        product,
+        stored.stream,
+        event.TYPE,
+        event.VERSION,
+        ENGINE if incoming is None else OUTSIDE,
+        stored.event_id,
+        at,
+        now if now > at else at,
+    )
+    if not isinstance(incoming, OutsideEvent):
+        return NewEvent(*head, at, None, None, False, batch_id, None, stored.cause, "engine", *tail)
+    return NewEvent(
+        *head,
+        min(incoming.occurred_at, at),
+        incoming.occurred_raw,
+        incoming.sent_raw,
+        incoming.clock_suspect,
+        batch_id,
+        incoming.correlation_id,
+        stored.cause,
+        incoming.source,
+        *tail,
+    )
 
 
 def _timer_batch(product: str, stored: Stored) -> str:

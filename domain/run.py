@@ -317,7 +317,7 @@ class Turn:
             evaluation = evaluate(situation, self.rules)
             drafts = decide(evaluation, situation, self.rules, cause)
         except Exception as error:  # whatever it is: facts are stored, and the failure is one
-            failed = events.EvaluationFailed(f"{type(error).__name__}: {error}"[:500], self.now)
+            failed = events.EvaluationFailed(_where(error), self.now)
             live = self.world.session(session_id)
             self.world.changed_sessions[session_id] = Live(live.state, None)
             self._conclude(draft(self.product, session_stream(session_id), failed, at, cause, ""))
@@ -364,6 +364,15 @@ def _takes_slot(event: events.Engine) -> bool:
     return isinstance(event, events.NudgeOffered) or (
         isinstance(event, events.NudgeWithheld) and event.gate == "holdout"
     )
+
+
+def _where(error: Exception) -> str:
+    """What was raised and where; not its message, which may quote what people wrote."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = type(error).__name__
+    return name if trace is None else f"{name} in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
 
 
 def _closed(before: SessionState, after: SessionState, at: int) -> str | None:

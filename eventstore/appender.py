@@ -32,6 +32,7 @@ class Unit(NamedTuple):
     product: str
     expected: Mapping[str, int]  # stream -> version that must still be current (0: none yet; ANY: unchecked)
     events: Sequence[NewEvent]  # in order; a stream that `expected` does not name counts as ANY
+    hashes: Sequence[bytes] | None = None  # content hash of each event, where they were made before the lock
 
 
 class Appended(NamedTuple):
@@ -104,7 +105,7 @@ class Appender:
         head.tails[unit.product] = (rows[0][0], bytes(rows[0][1])) if rows else (0, chain.START)
 
     async def _insert(self, conn: AsyncConnection, head: Head, rows: list[Recorded]) -> None:
-        new_types = {(row.type, row.schema_version) for row in rows} - head.types
+        new_types = {row[5:7] for row in rows} - head.types  # type and schema_version
         for kind, version in sorted(new_types):
             await statements.execute(
                 conn,
@@ -200,14 +201,15 @@ class _Check:
         seq, previous = head.tails[product]
         versions = {stream: self._version(unit, stream) for stream in {e.stream for e in unit.events}}
         recorded: list[Recorded] = []
-        for event in unit.events:
+        hashes = unit.hashes or [chain.content_hash(event) for event in unit.events]
+        for event, content in zip(unit.events, hashes, strict=True):
             position += 1
             seq += 1
             stream = event.stream
             versions[stream] = version = versions[stream] + 1
-            content = chain.content_hash(event)
             previous = chain.chain_hash(previous, seq, version, event.recorded_at, content)
-            recorded.append(Recorded(position, product, seq, stream, version, *event[2:], content, previous))
+            place = (position, product, seq, stream, version, *event[2:], content, previous)
+            recorded.append(tuple.__new__(Recorded, place))
             self._ids.add((product, event.origin, event.event_id))
         head.position = position
         head.tails[product] = (seq, previous)
