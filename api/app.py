@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from api import hot, metrics, problems, script
+from api import cors, metrics, problems, script
 from api.prefix import ProductPrefix
 from api.routes import streams, tours, v1, webhooks
 from api.service import Service
@@ -59,13 +59,12 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
         lifespan=lifespan,
         responses=problems.OPENAPI,
     )
-    app.add_middleware(hot.Events)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Date", "Retry-After"],
+        expose_headers=cors.EXPOSED,
         max_age=86400,
     )
     app.add_middleware(ProductPrefix)

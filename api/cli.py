@@ -18,11 +18,9 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-import uvicorn
 
-from api import deps, log
+from api import config_text, log
 from api.predicates import Registry
-from api.service import Service
 from api.settings import Settings
 from domain import codec, config_parse
 from domain.errors import InvalidInput, NudgeledgerError
@@ -143,7 +141,9 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _run_server(settings: Settings, *, demo: bool) -> int:
-    from api import app  # FastAPI takes a while to import; other commands do without
+    import uvicorn
+
+    from api import app, hot  # FastAPI takes a while to import; other commands do without
 
     if settings.auth == "on":
         raise Refused("authentication is not built yet; start with --auth off, on a loopback address")
@@ -169,7 +169,8 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
-        application,
+        hot.Events(application),
+        proxy_headers=False,
         host=settings.host,
         port=settings.port,
         access_log=False,
@@ -182,7 +183,7 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
     return 0 if server.started else 1
 
 
-def _listening(config: uvicorn.Config, stalled_s: float) -> socket.socket:
+def _listening(config: Any, stalled_s: float) -> socket.socket:
     """The socket to serve on. Its connections end when the other side takes nothing for long."""
     try:
         bound = config.bind_socket()
@@ -273,6 +274,8 @@ async def _add_product(settings: Settings, product: str, raw: Any) -> None:
                 )
             )
         if raw is not None:
+            from api.service import Service
+
             service = Service(ledger, settings)
             await service.recorder.start()
             try:
@@ -293,7 +296,7 @@ def _hash(secret: str) -> str:
 def _read_config(path: Path) -> Any:
     with _faults_of(path):
         raw = _read(path)
-        return deps.parse_config(raw, is_json=path.suffix == ".json")
+        return config_text.parse(raw, is_json=path.suffix == ".json")
 
 
 def _read(path: Path) -> bytes:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 
 import orjson
+from fastapi import FastAPI
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from api import problems
+from api import cors, problems
 from api.ingest import native, strict
 from api.service import Service
 from domain.errors import NudgeledgerError
@@ -55,23 +56,25 @@ def bounded(body: bytes) -> bytes:
 
 
 class Events:
-    """Answers the hot route, passes everything else on."""
+    """Answers the hot route itself, passes everything else to the application around which it stands."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        match = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if match is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        match = _PATH.fullmatch(scope["path"])
-        if match is None:
-            await self._app(scope, receive, send)
-            return
-        service: Service = scope["app"].state.service
+        service: Service = self._app.state.service
         try:
             body = await answer(service, match[1], await read(receive))
         except NudgeledgerError as error:
-            await problems.of(error)(scope, receive, send)
-            return
-        await Response(body, media_type="application/json")(scope, receive, send)
+            response = problems.of(error)
+        except Exception as error:  # the server behind this would say it less well
+            response = problems.unexpected(scope["path"], error)
+        else:
+            response = Response(body, media_type="application/json")
+        for name, value in cors.HEADERS.items():
+            response.headers[name] = value
+        await response(scope, receive, send)

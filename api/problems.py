@@ -92,6 +92,12 @@ def of(error: errors.NudgeledgerError) -> Response:
     return problem(500, "Internal error", "An error that should not happen was logged")
 
 
+def unexpected(path: str, error: Exception) -> Response:
+    """The answer where nobody knows what went wrong; the log has the trace."""
+    log.error("request_failed", path=path, exc_info=error)
+    return problem(500, "Internal error", "The error was logged; nothing of the request is half-stored")
+
+
 def install(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.NudgeledgerError)
@@ -109,11 +115,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return problem(error.status_code, str(error.detail), str(error.detail), headers=error.headers)
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("request_failed", path=request.url.path, exc_info=error)
-        return problem(500, "Internal error", "The error was logged; the same events may be sent again")
+    async def other(request: Request, error: Exception) -> Response:
+        return unexpected(request.url.path, error)
 
     app.add_exception_handler(errors.NudgeledgerError, ours)
     app.add_exception_handler(RequestValidationError, parameters)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_exception_handler(Exception, other)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import ChainMap, Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -27,7 +27,7 @@ from domain.run import Live, Missing, Stored, Turn, World
 from domain.user import UserState
 from domain.view import Predicates
 from eventstore import chain, keys, reader
-from eventstore.appender import ANY, Appender, Unit
+from eventstore.appender import ANY, Appended, Appender, Unit
 from eventstore.engine import Ledger
 from projections import configs, facts, inline
 from projections.inline import Written
@@ -175,6 +175,7 @@ class Recorder:
         self._wake.set()
         if self._task is not None:
             await self._task
+        await self._appender.close()
 
     async def submit(self, *wanted: Job) -> list[jobs.Outcome]:
         """Record jobs; answers when all of them are durable. Raises the first failure."""
@@ -455,6 +456,10 @@ class Recorder:
     async def _store(self, prepared: list[Prepared]) -> list[Prepared]:
         """One transaction for the group; gives the jobs that somebody else's append overtook."""
         lacking = [item for item in prepared if item.lacks]
+        if not lacking:
+            done = await self._store_at_once(prepared)
+            if done is not None:
+                return done
         new_keys: dict[tuple[str, str], keys.DataKey] = {}
         async with self.ledger.transaction() as conn:
             for product in dict.fromkeys(item.job.product for item in lacking):
@@ -463,35 +468,28 @@ class Recorder:
                 new_keys |= {(product, person): key for person, key in made.items()}
             for item in lacking:
                 item.build(ChainMap(new_keys, self._keys), self._engine_version)
-            units = [
-                Unit(item.job.product, _expected(item), item.rows, item.hashes)
-                for item in prepared
-                if item.stored
-            ]
-            appended = iter(await self._appender.append(conn, units, after=self.position))
-            refused: list[Prepared] = []
-            written: list[Written] = []
-            lives: dict[tuple[str, str], Live] = {}
-            first = last = 0
-            for item in prepared:
-                recorded = next(appended).recorded if item.stored else ()
-                if recorded is None or (refused and not item.stored):
-                    # Without events there is nothing to refuse, but it may rest on what was.
-                    refused.append(item)
-                    continue
-                if recorded:
-                    item.take(recorded)
-                    written += item.job.outcome.written
-                    first, last = first or recorded[0].position, recorded[-1].position
-                for session_id, live in item.world.changed_sessions.items():
-                    lives[item.job.product, session_id] = live
-            await inline.apply(conn, written, [(product, live) for (product, _), live in lives.items()])
+            result = _placed(
+                prepared, await self._appender.append(conn, _units(prepared), after=self.position)
+            )
+            await inline.apply(conn, result.written, result.lives)
         self._remember(new_keys)
-        if first and first != self.position + 1:
-            await self.catch_up(range(first, last + 1))  # others appended in between
-        elif first:
-            self.position = last
-        return refused
+        if result.first and result.first != self.position + 1:
+            await self.catch_up(range(result.first, result.last + 1))  # others appended in between
+        elif result.first:
+            self.position = result.last
+        return result.refused
+
+    async def _store_at_once(self, prepared: list[Prepared]) -> list[Prepared] | None:
+        """The same where the database needs not be asked first; None, with nothing stored, where it does."""
+        plan = self._appender.plan(_units(prepared), after=self.position)
+        if plan is None:
+            return None
+        result = _placed(prepared, plan.answers)
+        more = inline.statements_of(result.written, result.lives)
+        if more is None or not await self._appender.carry_out(plan, more):
+            return None
+        self.position = result.last or self.position
+        return result.refused
 
     def _remember(self, new_keys: dict[tuple[str, str], keys.DataKey]) -> None:
         self._keys.update(new_keys)
@@ -548,6 +546,44 @@ class Recorder:
 
 def _product_state(book: Book, written: Sequence[Written]) -> configs.ProductState:
     return configs.fold([w.row for w in written if w.row.stream == PRODUCT_STREAM], book.state)
+
+
+class Placed(NamedTuple):
+    """What became of a group's jobs in the ledger."""
+
+    refused: list[Prepared]
+    written: list[Written]
+    lives: list[tuple[str, Live]]  # product and session
+    first: int  # positions; 0: none
+    last: int
+
+
+def _units(prepared: Sequence[Prepared]) -> list[Unit]:
+    return [
+        Unit(item.job.product, _expected(item), item.rows, item.hashes) for item in prepared if item.stored
+    ]
+
+
+def _placed(prepared: Sequence[Prepared], answers: Iterable[Appended]) -> Placed:
+    """Give each job its rows, or set it aside."""
+    appended = iter(answers)
+    refused: list[Prepared] = []
+    written: list[Written] = []
+    lives: dict[tuple[str, str], Live] = {}
+    first = last = 0
+    for item in prepared:
+        recorded = next(appended).recorded if item.stored else ()
+        if recorded is None or (refused and not item.stored):
+            # Without events there is nothing to refuse, but it may rest on what was.
+            refused.append(item)
+            continue
+        if recorded:
+            item.take(recorded)
+            written += item.job.outcome.written
+            first, last = first or recorded[0].position, recorded[-1].position
+        for session_id, live in item.world.changed_sessions.items():
+            lives[item.job.product, session_id] = live
+    return Placed(refused, written, [(product, live) for (product, _), live in lives.items()], first, last)
 
 
 def _row(

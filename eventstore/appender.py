@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.envelope import NewEvent, Recorded
 from domain.errors import NudgeledgerError
 from eventstore import chain, reader, statements
-from eventstore.engine import Ledger
+from eventstore.engine import Ledger, translate_errors
+from eventstore.shortcut import Shortcut, Statement
 
 ANY = -1  # as an expected version: unchecked
 NOTIFY_CHANNEL = "nudgeledger"
@@ -54,10 +55,26 @@ class Head:
     types: set[tuple[str, int]] = field(default_factory=set)  # known to be in event_types
 
 
+class Plan(NamedTuple):
+    """An append that was worked out before the lock."""
+
+    after: int
+    answers: list[Appended]
+    rows: list[Recorded]
+    head: Head
+
+
 class Appender:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._head = Head(-1, -1)
+        self._shortcut = (
+            Shortcut(ledger.path, ledger.busy_timeout_s, ledger.pragmas) if ledger.path is not None else None
+        )
+
+    async def close(self) -> None:
+        if self._shortcut is not None:
+            await self._shortcut.close()
 
     async def append(
         self, conn: AsyncConnection, units: Sequence[Unit], *, after: int | None = None
@@ -87,6 +104,42 @@ class Appender:
         if accepted:
             await self._insert(conn, head, accepted)
         return answers
+
+    def plan(self, units: Sequence[Unit], *, after: int) -> Plan | None:
+        """What `append` would do, where it needs not ask the database: nobody else wrote since `after`, as
+        far as is known here, and every version is expected exactly. None on PostgreSQL."""
+        known = self._head
+        if self._shortcut is None or known.position != after or known.rollbacks != self._ledger.rollbacks:
+            return None
+        head = Head(known.position, known.rollbacks, dict(known.tails), known.types)
+        check = _Check(head.position)
+        answers: list[Appended] = []
+        rows: list[Recorded] = []
+        for unit in units:
+            exact = unit.expected.get
+            if unit.product not in head.tails or any(
+                exact(event.stream, ANY) == ANY or event[2:4] not in head.types for event in unit.events
+            ):
+                return None
+            conflict = check.conflicts(unit)
+            recorded = None if conflict else check.place(unit, head)
+            answers.append(Appended(recorded, conflict))
+            rows += recorded or ()
+        return Plan(after, answers, rows, head)
+
+    async def carry_out(self, plan: Plan, more: Sequence[Statement]) -> bool:
+        """Commit a plan, with `more` statements of the caller's, in one go; False, with nothing stored, where
+        somebody else wrote meanwhile. Raises Unavailable as a transaction does."""
+        assert self._shortcut is not None
+        try:
+            with translate_errors():
+                done = await self._shortcut.commit(plan.after, plan.rows, more)
+        except BaseException:
+            self._ledger.rollbacks += 1
+            raise
+        if done:
+            self._head = plan.head
+        return done
 
     async def _read_head(self, conn: AsyncConnection) -> Head:
         position = await reader.head(conn)

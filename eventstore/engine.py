@@ -54,6 +54,10 @@ class Ledger:
         0  # transactions of ours that did not commit; a cache of the head is good only within one
     )
     _writer: AsyncEngine = field(kw_only=True, repr=False)
+    # For who opens a writing connection of their own, on SQLite:
+    path: str | None = field(default=None, kw_only=True)
+    pragmas: Sequence[str] = field(default=(), kw_only=True)
+    busy_timeout_s: float = field(default=5.0, kw_only=True)
 
     @contextlib.asynccontextmanager
     async def reader(self) -> AsyncIterator[AsyncConnection]:
@@ -158,7 +162,15 @@ def _open_sqlite(url: str, parsed: sa.URL, busy_timeout_s: float) -> Ledger:
     )
     _at_connect(writer, *writing, *common)
     _at_connect(readers, "query_only = ON", "cache_size = -16384", *common)
-    return Ledger(url, readers, "sqlite", _writer=writer)
+    return Ledger(
+        url,
+        readers,
+        "sqlite",
+        _writer=writer,
+        path=parsed.database,
+        pragmas=(*writing, *common),
+        busy_timeout_s=busy_timeout_s,
+    )
 
 
 def _at_connect(engine: AsyncEngine, *pragmas: str) -> None:

@@ -27,9 +27,7 @@ _ARRAYS = ("bigint", "text", "bigint", "text", "bigint", "text", "int", "text", 
 
 COLUMNS = ", ".join(Recorded._fields)
 QUALIFIED = ", ".join(f"e.{name}" for name in Recorded._fields)
-_INSERT_SQLITE = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Recorded._fields))})"
-_CHUNK = 64
-_INSERT_CHUNK = _INSERT_SQLITE + f", ({', '.join('?' * len(Recorded._fields))})" * (_CHUNK - 1)
+CHUNK = 64  # rows a statement inserts on SQLite
 _INSERT_POSTGRESQL = (
     f"WITH new AS (INSERT INTO events ({COLUMNS}) SELECT * FROM "
     f"unnest({', '.join(f'${n}::{kind}[]' for n, kind in enumerate(_ARRAYS, 1))})) "
@@ -69,16 +67,20 @@ async def execute(conn: AsyncConnection, text: str, *parameters: Any) -> None:
         await fetch(conn, text, *parameters)
 
 
+@lru_cache(maxsize=CHUNK)
+def insert_sqlite(count: int) -> str:
+    """The statement that inserts `count` rows, its parameters one row after the other."""
+    row = f"({', '.join('?' * len(Recorded._fields))})"
+    return f"INSERT INTO events ({COLUMNS}) VALUES {', '.join([row] * count)}"
+
+
 async def insert(conn: AsyncConnection, rows: Sequence[Recorded], channel: str) -> None:
     """All rows at once, and on PostgreSQL a notice on `channel` at the commit."""
     if conn.dialect.name == "sqlite":
         sqlite = await engine.sqlite_driver(conn)
-        # Many rows in one step: the driver lets other threads run once a step, and waits to come back.
-        whole = len(rows) - len(rows) % _CHUNK
-        for start in range(0, whole, _CHUNK):
-            await sqlite.execute(_INSERT_CHUNK, list(chain.from_iterable(rows[start : start + _CHUNK])))
-        if whole < len(rows):
-            await sqlite.executemany(_INSERT_SQLITE, list(map(tuple, rows[whole:])))
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            await sqlite.execute(insert_sqlite(len(part)), list(chain.from_iterable(part)))
         return
     notice = (channel, str(rows[-1].position))
     if len(rows) < _COPY_FROM:

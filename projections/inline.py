@@ -3,6 +3,8 @@
 All derived. Their rows are what lists and look-ups by user read; what a session is, is folded from events.
 """
 
+# ruff: noqa: S608 (built from constants: no value ever becomes part of a statement)
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +19,7 @@ from domain.envelope import Recorded
 from domain.instants import text
 from domain.run import Live
 from eventstore import statements
+from eventstore.shortcut import Statement
 
 
 class Written(NamedTuple):
@@ -44,12 +47,12 @@ _UPSERT = " ON CONFLICT (product, session_id) DO UPDATE SET " + ", ".join(
 )
 # A look at a session that recorded nothing may rest on less than another process has written since.
 _UPSERT += " WHERE sessions.version <= excluded.version"
-_SESSIONS_SQLITE = (  # noqa: S608  # built from constants
+_SESSIONS_SQLITE = (
     f"INSERT INTO sessions ({_NAMES}) SELECT "
     + ", ".join(f"value ->> {index}" for index in range(len(_COLUMNS)))
     + f" FROM json_each($1) WHERE true{_UPSERT}"
 )
-_SESSIONS_POSTGRESQL = (  # noqa: S608
+_SESSIONS_POSTGRESQL = (
     f"INSERT INTO sessions ({_NAMES}) SELECT "
     + ", ".join(f"(value ->> {index})::{kind}" for index, kind in enumerate(_COLUMNS.values()))
     + f" FROM json_array_elements($1::json) WHERE true{_UPSERT}"
@@ -71,6 +74,14 @@ _CLOSED = sa.text(
     "UPDATE nudges SET closed_at = :at, closed_reason = :reason"
     " WHERE product = :product AND nudge_id = :nudge_id AND closed_at IS NULL"
 )
+
+
+def statements_of(written: Sequence[Written], sessions: Iterable[tuple[str, Live]]) -> list[Statement] | None:
+    """What `apply` does, as statements for SQLite; None where it is more than sessions."""
+    if any(_changes(item) for item in written):
+        return None
+    rows = [session_row(product, live) for product, live in sessions]
+    return [(_SESSIONS_SQLITE.replace("$1", "?"), (orjson.dumps(rows).decode(),))] if rows else []
 
 
 async def apply(

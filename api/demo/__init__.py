@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from api import deps
+from api import config_text
 from api.service import Service
 
 PRODUCT = "demo"
@@ -13,4 +13,4 @@ PRODUCT = "demo"
 async def load(service: Service) -> None:
     """Put the demo's config, unless it is in force already."""
     raw = (Path(__file__).parent / "demo.yaml").read_bytes()
-    await service.put_config(PRODUCT, deps.parse_config(raw, is_json=False))
+    await service.put_config(PRODUCT, config_text.parse(raw, is_json=False))

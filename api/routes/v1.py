@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import deps, hot
+from api import config_text, deps, hot
 from api.deps import Ledgered
 from api.ingest import native
 from api.problems import BadRequest
@@ -139,7 +139,7 @@ async def put_config(product: str, request: Request, service: Ledgered) -> Respo
     kind = request.headers.get("content-type", "").lower()
     raw = await deps.body(request)
     is_json = "json" in kind or ("yaml" not in kind and raw.lstrip()[:1] == b"{")
-    return answer(await service.put_config(product, deps.parse_config(raw, is_json=is_json)))
+    return answer(await service.put_config(product, config_text.parse(raw, is_json=is_json)))
 
 
 @router.get("/config")
