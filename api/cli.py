@@ -186,7 +186,7 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
 def _listening(config: Any, stalled_s: float) -> socket.socket:
     """The socket to serve on. Its connections end when the other side takes nothing for long."""
     try:
-        bound = config.bind_socket()
+        bound: socket.socket = config.bind_socket()
     except SystemExit:  # it has said why
         raise Refused(f"cannot listen on {config.host}, port {config.port}") from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):
