@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
@@ -43,8 +42,6 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 100)
-            # The database's thread asks for the interpreter once a statement: let it have it soon.
-            sys.setswitchinterval(0.0005)
             try:
                 yield
             finally:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import session, user
 from domain.envelope import PRODUCT_STREAM, session_stream, user_stream
-from domain.run import Live, Lookup
+from domain.run import Live
 from domain.session import SessionState
 from domain.triggers import Ruleset
 from domain.user import UserState
@@ -62,13 +62,13 @@ class Recent(Generic[V]):
 class Overlay(Generic[V]):
     """What a group of requests has changed so far, before the cache below it."""
 
-    def __init__(self, below: Lookup[V]) -> None:
-        self.below = below
+    def __init__(self, below: Recent[V]) -> None:
+        self._below = below
         self.changed: dict[str, V] = {}
 
     def get(self, key: str) -> V | None:
         found = self.changed.get(key)
-        return found if found is not None else self.below.get(key)
+        return found if found is not None else self._below.get(key)
 
 
 class Loaded(NamedTuple):

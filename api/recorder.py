@@ -89,44 +89,6 @@ class Prepared:
                 outcome.decided.append(written)
 
 
-Overlays = tuple[Overlay[Live], Overlay[UserState]]
-
-
-class Flight:
-    """A group that was decided, on its way into the ledger."""
-
-    def __init__(
-        self,
-        prepared: list[Prepared],
-        later: list[Job],
-        overlays: dict[str, Overlays],
-        ids: set[tuple[str, str]],
-        *,
-        serial: bool,
-    ) -> None:
-        self.prepared, self.later, self.overlays, self.ids = prepared, later, overlays, ids
-        self.serial = serial  # it changes a product's own stream: nothing may be decided before it landed
-        self.landing: asyncio.Task[bool]
-
-    def jobs(self) -> list[Job]:
-        """Everybody who waits for an answer; announcements of the recorder's own are made anew."""
-        wanted = [*[item.job for item in self.prepared], *self.later]
-        return [job for job in wanted if job.future is not None]
-
-    def rest_on(self, books: Mapping[str, Book]) -> None:
-        """The group before this one has landed in the cache."""
-        for product, (sessions, users) in self.overlays.items():
-            sessions.below, users.below = books[product].sessions, books[product].users
-
-
-def _overlays(book: Book, ahead: Flight | None) -> Overlays:
-    """Where a group's changes go: above those of the group before it, above the cache."""
-    below = ahead.overlays.get(book.product) if ahead is not None else None
-    if below is None:
-        return Overlay(book.sessions), Overlay(book.users)
-    return Overlay(below[0]), Overlay(below[1])
-
-
 class Recorder:
     """Takes jobs, commits them in groups, keeps the books in step with the ledger."""
 
@@ -256,38 +218,15 @@ class Recorder:
     # --- the loop --------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        ahead: Flight | None = None
-        while self._waiting or ahead is not None or not self._stopping:
-            if self._head > self.position:  # perhaps by others: never while a group stands on the cache
-                if ahead is not None:
-                    await ahead.landing
-                    ahead = None
-                await self._follow()
+        while self._waiting or not self._stopping:
             if not self._waiting:
-                if self._stopping and ahead is not None:
-                    await ahead.landing  # it may put jobs back
-                    ahead = None
-                    continue
                 await self._wake.wait()
                 self._wake.clear()
                 await asyncio.sleep(0)  # let requests that arrived together join the group
-                continue
+            await self._follow()
             group = self._take()
-            try:
-                flight = await self._prepare(group, ahead)
-            except Exception as error:
-                self._failed(group, error)
-                continue
-            if ahead is not None and not await ahead.landing:
-                self._waiting[:0] = flight.jobs()  # it rested on what was not stored
-                ahead = None
-                continue
-            flight.rest_on(self.books)
-            flight.landing = asyncio.create_task(self._land(flight))
-            ahead = flight
-            if flight.serial:
-                await flight.landing
-                ahead = None
+            if group:
+                await self._commit(group)
 
     async def _follow(self) -> None:
         """Catch up where others wrote. Only between two groups: it moves what they stand on."""
@@ -323,41 +262,32 @@ class Recorder:
         if job.future is not None and not job.future.done():
             job.future.set_exception(error)
 
-    async def _prepare(self, group: list[Job], ahead: Flight | None) -> Flight:
-        """Decide a group, on top of the one that is being stored meanwhile."""
-        group = await self._with_engine(group)
-        known = await self._prepare_reads(group)
-        return self._decide(group, known, ahead)
-
-    async def _land(self, flight: Flight) -> bool:
-        """Store a group and answer its callers; whether the next may stand on it."""
+    async def _commit(self, group: list[Job]) -> None:
+        """Decide a group, store it, answer its callers. Jobs that must wait go to the next group."""
         self.groups += 1
-        refused: list[Prepared] = []
-        moves = self._moves
         try:
-            if any(item.stored or item.world.changed_sessions for item in flight.prepared):
-                refused = await self._store(flight.prepared)
+            group = await self._with_engine(group)
+            known = await self._prepare_reads(group)
+            prepared, later = self._decide(group, known)
+            refused: list[Prepared] = []
+            if any(item.stored or item.world.changed_sessions for item in prepared):
+                refused = await self._store(prepared)
             if refused:
                 for item in refused:  # decided anew, it must not stand on the same entries
                     for stream in item.world.read:
                         item.book.drop(stream)
                 await self.catch_up()
         except Exception as error:
-            self._failed([item.job for item in flight.prepared], error)
-            self._requeue(flight.later)
+            self._failed(group, error)
             self.look()  # a commit that failed may have happened all the same
-            return False
+            return
         lost = set(map(id, refused))
-        for item in flight.prepared:
+        for item in prepared:
             if id(item) not in lost:
                 self._publish(item)
-        self._requeue([*[item.job for item in refused], *flight.later])
-        return not refused and moves == self._moves
-
-    def _requeue(self, wanted: list[Job]) -> None:
-        if wanted:
-            self._waiting[:0] = wanted
-            self._wake.set()
+        # Announcements of the recorder's own, which nobody waits for, are made anew.
+        again = [job for job in (*[item.job for item in refused], *later) if job.future is not None]
+        self._waiting[:0] = again
 
     async def _with_engine(self, group: list[Job]) -> list[Job]:
         """Where a product last saw other code, say first which code decides from here on."""
@@ -413,10 +343,10 @@ class Recorder:
             # Others wrote while this was read, and what they touched was dropped: it may be among it.
 
     def _decide(
-        self, group: Sequence[Job], known: dict[str, dict[str, Known]], ahead: Flight | None
-    ) -> Flight:
-        """Every job on top of what the ones before it changed."""
-        overlays: dict[str, Overlays] = {}
+        self, group: Sequence[Job], known: dict[str, dict[str, Known]]
+    ) -> tuple[list[Prepared], list[Job]]:
+        """Every job on top of what the ones before it changed; and those that wait for the next group."""
+        overlays: dict[str, tuple[Overlay[Live], Overlay[UserState]]] = {}
         product_versions: dict[str, int] = {}
         later: list[Job] = []
         taken: set[tuple[str, str]] = set()
@@ -424,10 +354,10 @@ class Recorder:
         for job in group:
             book = self.books[job.product]
             if job.product not in overlays:
-                overlays[job.product] = _overlays(book, ahead)
+                overlays[job.product] = Overlay(book.sessions), Overlay(book.users)
             sessions, users = overlays[job.product]
             ids = {(job.product, event_id) for event_id in job.ids()}
-            if ids & taken or (ahead is not None and ids & ahead.ids):
+            if ids & taken:
                 later.append(job)  # the same event twice: the second must see the first stored
                 continue
             world = World(sessions, users)
@@ -451,7 +381,7 @@ class Recorder:
             sessions.changed.update(world.changed_sessions)
             users.changed.update(world.changed_users)
             prepared.append(item)
-        return Flight(prepared, later, overlays, taken, serial=bool(product_versions))
+        return prepared, later
 
     async def _store(self, prepared: list[Prepared]) -> list[Prepared]:
         """One transaction for the group; gives the jobs that somebody else's append overtook."""
@@ -486,7 +416,7 @@ class Recorder:
             return None
         result = _placed(prepared, plan.answers)
         more = inline.statements_of(result.written, result.lives)
-        if more is None or not await self._appender.carry_out(plan, more):
+        if not await self._appender.carry_out(plan, more):
             return None
         self.position = result.last or self.position
         return result.refused

@@ -110,9 +110,7 @@ class Predicate:
     name: str | None = None
 
 
-Leaf = (
-    Count | Absent | Sequence | CurrentPage | ActionCount | PingPong | Dwell | SectionMatch | Predicate
-)
+Leaf = Count | Absent | Sequence | CurrentPage | ActionCount | PingPong | Dwell | SectionMatch | Predicate
 Node = Group | Leaf
 
 

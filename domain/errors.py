@@ -1,14 +1,14 @@
 """What can go wrong, as one tree.
 
-    NudgeledgerError
-    ├── InvalidInput              what was sent is wrong: a list of (path, detail)
-    │   └── InvalidConfig         a product config is wrong
-    ├── InvalidTransitionError    the machine was asked for a transition that its table does not have
-    ├── UnknownProduct            no such product
-    ├── NotFound                  no such session, decision, tour …
-    ├── WrongSecret               a webhook secret is set and the request's does not match
-    ├── Unreadable                the ledger holds an event type or version this code cannot read
-    └── Unavailable               the database cannot be reached, is full or is locked; try again
+NudgeledgerError
+├── InvalidInput              what was sent is wrong: a list of (path, detail)
+│   └── InvalidConfig         a product config is wrong
+├── InvalidTransitionError    the machine was asked for a transition that its table does not have
+├── UnknownProduct            no such product
+├── NotFound                  no such session, decision, tour …
+├── WrongSecret               a webhook secret is set and the request's does not match
+├── Unreadable                the ledger holds an event type or version this code cannot read
+└── Unavailable               the database cannot be reached, is full or is locked; try again
 """
 
 from __future__ import annotations

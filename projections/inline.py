@@ -76,12 +76,14 @@ _CLOSED = sa.text(
 )
 
 
-def statements_of(written: Sequence[Written], sessions: Iterable[tuple[str, Live]]) -> list[Statement] | None:
-    """What `apply` does, as statements for SQLite; None where it is more than sessions."""
-    if any(_changes(item) for item in written):
-        return None
+def statements_of(written: Sequence[Written], sessions: Iterable[tuple[str, Live]]) -> list[Statement]:
+    """What `apply` does, as statements for SQLite's own driver."""
     rows = [session_row(product, live) for product, live in sessions]
-    return [(_SESSIONS_SQLITE.replace("$1", "?"), (orjson.dumps(rows).decode(),))] if rows else []
+    found: list[Statement] = []
+    if rows:
+        found.append((_SESSIONS_SQLITE.replace("$1", "?"), (orjson.dumps(rows).decode(),)))
+    found += [(statement.text, row) for item in written for statement, row in _changes(item)]
+    return found
 
 
 async def apply(

@@ -138,9 +138,7 @@ async def derive(inputs: Inputs, row: Recorded) -> Mapping[str, bytes] | None:
         for stream, version in read.items()
         if stream.startswith("session-") and stream != row.stream
     ]
-    situation = Situation(
-        row.product, own, who, tuple(aliases), tuple(others), row.at, data["noticed_at"]
-    )
+    situation = Situation(row.product, own, who, tuple(aliases), tuple(others), row.at, data["noticed_at"])
     evaluation = triggers.evaluate(situation, rules)
     drafts = decide(evaluation, situation, rules, row.causation_id)
     return {made.event_id: orjson.dumps(codec.encode(made.event)[0]) for made in drafts}
