@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import ChainMap, Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Iterable, Sequence
 
-import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api import jobs
+from api import jobs, rows
 from api.book import Book, Overlay
 from api.clock import Clock
-from api.ingest.native import OutsideEvent
 from api.jobs import BatchJob, EngineJob, Job, Known
+from api.rows import Prepared
 from domain import errors, events
-from domain.envelope import ENGINE, OUTSIDE, PRODUCT_STREAM, NewEvent, Recorded, derived_id
-from domain.run import Live, Missing, Stored, Turn, World
+from domain.envelope import OUTSIDE, PRODUCT_STREAM
+from domain.run import Live, Missing, Turn, World
 from domain.user import UserState
 from domain.view import Predicates
-from eventstore import chain, keys, reader
-from eventstore.appender import ANY, Appended, Appender, Unit
+from eventstore import keys, reader
+from eventstore.appender import Appender
 from eventstore.engine import Ledger
 from projections import configs, facts, inline
 from projections.inline import Written
@@ -36,57 +34,6 @@ log = structlog.get_logger()
 
 MAX_JOBS = 128
 MAX_EVENTS = 4_000
-
-
-class Prepared:
-    """A job that was decided: what it wants stored, and what it read."""
-
-    __slots__ = ("book", "hashes", "job", "lacks", "rows", "stored", "turn", "world")
-
-    def __init__(self, job: Job, book: Book, world: World, turn: Turn) -> None:
-        self.job, self.book, self.world, self.turn = job, book, world, turn
-        self.stored: Sequence[Stored] = turn.stored
-        self.rows: list[NewEvent] = []
-        self.hashes: list[bytes] = []
-        self.lacks: set[str] = set()  # persons without whose data keys the rows cannot be made
-
-    def build(self, data_keys: Mapping[tuple[str, str], keys.DataKey], engine_version: str) -> None:
-        """Make the rows, sealed, with their content hashes; or say which keys they lack."""
-        rows: list[NewEvent] = []
-        self.lacks = set()
-        product, revision, turn = self.job.product, self.book.rules.revision, self.turn
-        for index, stored in enumerate(self.stored):
-            clear, personal = jobs.stored_form(stored.event, stored.user_id)
-            sealed = key_id = None
-            if personal:
-                person = f"user-{stored.user_id}" if stored.user_id else stored.stream
-                key = data_keys.get((product, person))
-                if key is None:
-                    self.lacks.add(person)
-                    continue
-                key_id = key.key_id
-                sealed = keys.seal(key.key, orjson.dumps(personal), keys.binding(product, stored.event_id))
-            # What came due before the batch is an evaluation of its own.
-            batch_id = self.job.batch_id if index >= turn.own else _timer_batch(product, stored)
-            tail = (revision, engine_version, orjson.dumps(clear), sealed, key_id)
-            rows.append(_row(product, batch_id, stored, turn.now, tail))
-        if not self.lacks:
-            self.rows = rows
-            self.hashes = [chain.content_hash(row) for row in rows]
-
-    def take(self, recorded: Sequence[Recorded]) -> None:
-        """The store has given the rows their places."""
-        outcome = self.job.outcome
-        outcome.last_position = recorded[-1].position
-        outcome.written, outcome.decided = [], []
-        for index, (row, stored) in enumerate(zip(recorded, self.stored, strict=True)):
-            event = stored.event
-            if type(event) is events.Action:  # most are, and nobody waits for one
-                continue
-            written = Written(row, event)
-            outcome.written.append(written)
-            if index >= self.turn.own and isinstance(event, (events.NudgeOffered, events.NudgeWithheld)):
-                outcome.decided.append(written)
 
 
 class Recorder:
@@ -191,8 +138,8 @@ class Recorder:
         touched: list[tuple[str, Written]] = []
         async with self.ledger.reader() as conn:
             while True:
-                rows = await reader.read_all(conn, after=self.position, limit=1000)
-                for row in rows:
+                read = await reader.read_all(conn, after=self.position, limit=1000)
+                for row in read:
                     book = self.books.get(row.product)
                     self.clock.observe(row.recorded_at)
                     if row.position in own:
@@ -208,9 +155,9 @@ class Recorder:
                         await book.load_product(conn)
                     elif row.type in ("nudge_offered", "nudge_closed", "nudge_shown"):
                         touched.append((row.product, Written(row, facts.fact(row).event)))
-                if rows:
-                    self.position = rows[-1].position
-                if len(rows) < 1000:
+                if read:
+                    self.position = read[-1].position
+                if len(read) < 1000:
                     break
         for product, written in touched:
             self.on_written(product, [written])
@@ -265,21 +212,22 @@ class Recorder:
     async def _commit(self, group: list[Job]) -> None:
         """Decide a group, store it, answer its callers. Jobs that must wait go to the next group."""
         self.groups += 1
+        prepared: list[Prepared] = []
+        refused: list[Prepared] = []
         try:
             group = await self._with_engine(group)
             known = await self._prepare_reads(group)
             prepared, later = self._decide(group, known)
-            refused: list[Prepared] = []
             if any(item.stored or item.world.changed_sessions for item in prepared):
                 refused = await self._store(prepared)
             if refused:
-                for item in refused:  # decided anew, it must not stand on the same entries
-                    for stream in item.world.read:
-                        item.book.drop(stream)
+                _drop_reads(refused)  # decided anew, they must not stand on the same entries
                 await self.catch_up()
         except Exception as error:
             self._failed(group, error)
-            self.look()  # a commit that failed may have happened all the same
+            # The commit may have happened all the same: keep nothing that it would have changed, and look.
+            _drop_reads(prepared)
+            self.look()
             return
         lost = set(map(id, refused))
         for item in prepared:
@@ -398,9 +346,8 @@ class Recorder:
                 new_keys |= {(product, person): key for person, key in made.items()}
             for item in lacking:
                 item.build(ChainMap(new_keys, self._keys), self._engine_version)
-            result = _placed(
-                prepared, await self._appender.append(conn, _units(prepared), after=self.position)
-            )
+            answers = await self._appender.append(conn, rows.units(prepared), after=self.position)
+            result = rows.placed(prepared, answers)
             await inline.apply(conn, result.written, result.lives)
         self._remember(new_keys)
         if result.first and result.first != self.position + 1:
@@ -411,10 +358,10 @@ class Recorder:
 
     async def _store_at_once(self, prepared: list[Prepared]) -> list[Prepared] | None:
         """The same where the database needs not be asked first; None, with nothing stored, where it does."""
-        plan = self._appender.plan(_units(prepared), after=self.position)
+        plan = self._appender.plan(rows.units(prepared), after=self.position)
         if plan is None:
             return None
-        result = _placed(prepared, plan.answers)
+        result = rows.placed(prepared, plan.answers)
         more = inline.statements_of(result.written, result.lives)
         if not await self._appender.carry_out(plan, more):
             return None
@@ -474,89 +421,11 @@ class Recorder:
                     log.info(row.type, product=row.product, revision=event.revision, position=row.position)
 
 
+def _drop_reads(prepared: Iterable[Prepared]) -> None:
+    for item in prepared:
+        for stream in item.world.read:
+            item.book.drop(stream)
+
+
 def _product_state(book: Book, written: Sequence[Written]) -> configs.ProductState:
     return configs.fold([w.row for w in written if w.row.stream == PRODUCT_STREAM], book.state)
-
-
-class Placed(NamedTuple):
-    """What became of a group's jobs in the ledger."""
-
-    refused: list[Prepared]
-    written: list[Written]
-    lives: list[tuple[str, Live]]  # product and session
-    first: int  # positions; 0: none
-    last: int
-
-
-def _units(prepared: Sequence[Prepared]) -> list[Unit]:
-    return [
-        Unit(item.job.product, _expected(item), item.rows, item.hashes) for item in prepared if item.stored
-    ]
-
-
-def _placed(prepared: Sequence[Prepared], answers: Iterable[Appended]) -> Placed:
-    """Give each job its rows, or set it aside."""
-    appended = iter(answers)
-    refused: list[Prepared] = []
-    written: list[Written] = []
-    lives: dict[tuple[str, str], Live] = {}
-    first = last = 0
-    for item in prepared:
-        recorded = next(appended).recorded if item.stored else ()
-        if recorded is None or (refused and not item.stored):
-            # Without events there is nothing to refuse, but it may rest on what was.
-            refused.append(item)
-            continue
-        if recorded:
-            item.take(recorded)
-            written += item.job.outcome.written
-            first, last = first or recorded[0].position, recorded[-1].position
-        for session_id, live in item.world.changed_sessions.items():
-            lives[item.job.product, session_id] = live
-    return Placed(refused, written, [(product, live) for (product, _), live in lives.items()], first, last)
-
-
-def _row(
-    product: str,
-    batch_id: str,
-    stored: Stored,
-    now: int,
-    tail: tuple[Any, str, bytes, bytes | None, str | None],
-) -> NewEvent:
-    """`tail`: config revision, engine version, data, sealed, key id."""
-    at, event, incoming = stored.at, stored.event, stored.incoming
-    head = (
-        product,
-        stored.stream,
-        event.TYPE,
-        event.VERSION,
-        ENGINE if incoming is None else OUTSIDE,
-        stored.event_id,
-        at,
-        now if now > at else at,
-    )
-    if not isinstance(incoming, OutsideEvent):
-        return NewEvent(*head, at, None, None, False, batch_id, None, stored.cause, "engine", *tail)
-    return NewEvent(
-        *head,
-        min(incoming.occurred_at, at),
-        incoming.occurred_raw,
-        incoming.sent_raw,
-        incoming.clock_suspect,
-        batch_id,
-        incoming.correlation_id,
-        stored.cause,
-        incoming.source,
-        *tail,
-    )
-
-
-def _timer_batch(product: str, stored: Stored) -> str:
-    return derived_id(stored.at, product, stored.stream, "timer", str(stored.at))
-
-
-def _expected(item: Prepared) -> dict[str, int]:
-    expected = dict(item.world.read)
-    for stored in item.stored:
-        expected.setdefault(stored.stream, ANY)
-    return expected
