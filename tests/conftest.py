@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def run() -> Iterator[Run]:
     """Runs a coroutine to its end; the test's own event loop, one for all its calls."""
     with asyncio.Runner() as runner:
         yield runner.run
+        # A connection that was given up (a test made it fail) ends on its own thread, and answers the loop
+        # when it has: wait for that, or it finds the loop closed.
+        for _ in range(200):
+            if not any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
+                break
+            runner.run(asyncio.sleep(0.01))
 
 
 @pytest.fixture(scope="session")
