@@ -49,9 +49,6 @@ class Recent(Generic[V]):
     def clear(self) -> None:
         self._values.clear()
 
-    def keys(self) -> list[str]:
-        return list(self._values)
-
     def __contains__(self, key: str) -> bool:
         return key in self._values
 

@@ -12,7 +12,7 @@ import orjson
 from api.ingest.native import OutsideEvent
 from domain import codec, events
 from domain.decide import draft
-from domain.envelope import PRODUCT_STREAM, Recorded, derived_id
+from domain.envelope import PRODUCT_STREAM, Recorded, derived_id, session_stream, user_stream
 from domain.run import Stored, Turn
 from projections import configs
 from projections.inline import Written
@@ -123,7 +123,7 @@ def _differs(item: OutsideEvent, known: Known, job: BatchJob) -> bool:
     erased since.
     """
     row = known.row
-    stream = f"session-{job.session_id}" if job.session_id is not None else f"user-{job.user_id}"
+    stream = session_stream(job.session_id) if job.session_id is not None else user_stream(job.user_id or "")
     if row.type != item.event.TYPE or row.stream != stream:
         return True
     clear, personal = stored_form(item.event, item.user_id)
@@ -148,7 +148,6 @@ class TimerJob(Job):
     """Something of a session came due."""
 
     session_id: str = ""
-    due: int = 0
 
     def session(self) -> str | None:
         return self.session_id

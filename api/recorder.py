@@ -20,7 +20,7 @@ from api.clock import Clock
 from api.jobs import BatchJob, EngineJob, Job, Known
 from api.rows import Prepared
 from domain import errors, events
-from domain.envelope import OUTSIDE, PRODUCT_STREAM
+from domain.envelope import OUTSIDE, PRODUCT_STREAM, name_in, session_stream
 from domain.run import Live, Missing, Turn, World
 from domain.user import UserState
 from domain.view import Predicates
@@ -125,7 +125,7 @@ class Recorder:
         live = book.sessions.get(session_id)
         if live is None:
             async with self.ledger.reader() as conn:
-                await self._load(conn, book, {f"session-{session_id}"})
+                await self._load(conn, book, {session_stream(session_id)})
             live = book.sessions.get(session_id)
         assert live is not None
         return live
@@ -147,7 +147,7 @@ class Recorder:
                     self._moves += 1
                     # Whoever wrote last to a session looks after its timer.
                     if row.stream.startswith("session-"):
-                        self.due.pop((row.product, row.stream.removeprefix("session-")), None)
+                        self.due.pop((row.product, name_in(row.stream)), None)
                     if book is None:
                         continue
                     book.drop(row.stream)

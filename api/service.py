@@ -24,7 +24,7 @@ from api.recorder import Recorder
 from api.settings import Settings
 from api.timers import Timers
 from domain import codec, config_parse, events
-from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded, nudge_stream, session_stream
+from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
 from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
 from domain.instants import DAY, optional_text, text
 from domain.machine import PROACTIVE
@@ -369,7 +369,7 @@ class Service:
             rows = await lookups.open_nudges(conn, product, user_id, now)
         found: list[tuple[int, dict[str, Any], bool]] = []
         for row in rows:
-            state = (await self.recorder.session(product, row.stream.removeprefix("session-"))).state
+            state = (await self.recorder.session(product, name_in(row.stream))).state
             offer = state.offer
             current = (
                 offer is not None and offer.nudge_id == row.event_id and state.state_at(now) == PROACTIVE
@@ -420,7 +420,7 @@ class Service:
                 case events.NudgeShown() as shown:
                     self._spawn(self._shown(product, row, shown))
                 case events.NudgeClosed(user_id=str() as user_id) as closed:
-                    nudge_id = row.stream.removeprefix("nudge-")
+                    nudge_id = name_in(row.stream)
                     self.hub.closed(product, user_id, nudge_id, closed.reason, row.position)
                 case _:
                     pass
@@ -463,7 +463,7 @@ def nudge_json(row: Recorded, offered: events.NudgeOffered) -> dict[str, Any]:
         "nudge_id": row.event_id,
         "trigger_id": offered.trigger_id,
         "body": message["body"],
-        "session_id": row.stream.removeprefix("session-"),
+        "session_id": name_in(row.stream),
         "tours": message["tours"],
         "options": message["options"],
         "expires_at": text(offered.expires_at),

@@ -77,8 +77,8 @@ class Timers:
 
     async def _fire(self, entries: list[tuple[int, str, str]]) -> None:
         jobs = [
-            TimerJob(product, self._recorder.clock.new_id(), session_id=session_id, due=due)
-            for due, product, session_id in entries
+            TimerJob(product, self._recorder.clock.new_id(), session_id=session_id)
+            for _, product, session_id in entries
         ]
         try:
             await self._recorder.submit(*jobs)

@@ -84,6 +84,11 @@ def nudge_stream(nudge_id: str) -> str:
     return f"nudge-{nudge_id}"
 
 
+def name_in(stream: str) -> str:
+    """The id that a stream is named after: `x` of `session-x`, `user-x`, `nudge-x`."""
+    return stream.partition("-")[2]
+
+
 def derived_id(at: int, *parts: str) -> str:
     """A name-based UUID that begins with its instant, so that an index stays local.
 

@@ -214,7 +214,12 @@ class Turn:
 
     def rearm(self, session_id: str, at: int) -> None:
         """Recompute the next due instant under the rules in force; nothing is concluded."""
-        self._arm(session_id, at)
+        situation = self._situation(session_id, at)
+        try:
+            next_at = evaluate(situation, self.rules).next_at
+        except Exception:  # the next evaluation says so in the ledger
+            next_at = None
+        self.world.changed_sessions[session_id] = Live(situation.session, next_at)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -327,16 +332,7 @@ class Turn:
         for made in drafts:
             self._conclude(made)
         if any(_takes_slot(made.event) for made in drafts):
-            self._arm(session_id, at)  # it closed gates that were open: look again when they open
-
-    def _arm(self, session_id: str, at: int) -> None:
-        """Work out when time alone may next change an outcome; nothing is concluded."""
-        situation = self._situation(session_id, at)
-        try:
-            next_at = evaluate(situation, self.rules).next_at
-        except Exception:  # the next evaluation says so in the ledger
-            next_at = None
-        self.world.changed_sessions[session_id] = Live(situation.session, next_at)
+            self.rearm(session_id, at)  # it closed gates that were open: look again when they open
 
     def _root(self, known: UserState) -> UserState:
         while known.merged_into is not None:

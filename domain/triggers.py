@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from domain import calendar, config, criteria
 from domain.finding import Finding, wake
-from domain.history import ActionFact
 from domain.instants import SECOND, text
 from domain.machine import PROACTIVE, THINKING
 from domain.session import OfferMade, SessionState
@@ -293,9 +292,3 @@ def _holdout(situation: Situation, rules: Ruleset, trigger: config.Trigger) -> G
     zone = user_zone(situation, rules)
     day = text(calendar.period_start(situation.at, "day", zone))
     return Gate("holdout", False, "holdout", f"{rules.revision} {day}")
-
-
-def window(situation: Situation, rules: Ruleset) -> list[ActionFact]:
-    """The context window, for those who show it."""
-    view = View(situation.session.actions, situation.at, rules.config, rules.matcher, rules.predicates)
-    return view.window()

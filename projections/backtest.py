@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from domain import events, instants
-from domain.envelope import session_stream
+from domain.envelope import name_in, session_stream
 from domain.run import Incoming, Live, Stored, Transition, Turn, World
 from domain.triggers import Ruleset
 from domain.user import UserState
@@ -135,7 +135,7 @@ def _row(happening: Stored | Transition) -> Row:
 def _session_of(happening: Stored | Transition) -> str:
     if isinstance(happening, Transition):
         return happening.session_id
-    return happening.stream.removeprefix("session-")
+    return name_in(happening.stream)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import events
-from domain.envelope import Recorded
+from domain.envelope import Recorded, name_in
 from domain.instants import text
 from domain.run import Live
 from eventstore import statements
@@ -140,7 +140,7 @@ def _changes(item: Written) -> list[tuple[sa.TextClause, dict[str, Any]]]:
         case events.NudgeShown() as shown:
             return [(_SHOWN, _nudge_change(row, shown.nudge_id) | {"tab": shown.tab_id})]
         case events.NudgeClosed() as closed:
-            nudge_id = row.stream.removeprefix("nudge-")
+            nudge_id = name_in(row.stream)
             return [(_CLOSED, _nudge_change(row, nudge_id) | {"reason": closed.reason})]
         case _:
             return []
@@ -151,7 +151,7 @@ def _nudge_change(row: Recorded, nudge_id: str) -> dict[str, Any]:
 
 
 def session_of(row: Recorded) -> str:
-    return row.stream.removeprefix("session-")
+    return name_in(row.stream)
 
 
 def decision_row(item: Written) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import session
-from domain.envelope import Recorded, nudge_stream
+from domain.envelope import Recorded, name_in, nudge_stream
 from domain.instants import text
 from domain.session import SessionState
 from eventstore import reader, schema
@@ -173,7 +173,7 @@ def explanation(row: Recorded, engine_now: str) -> dict[str, Any]:
         "nudge_id": row.event_id if offered else None,
         "outcome": "offered" if offered else "withheld",
         "trigger_id": data["trigger_id"],
-        "session_id": row.stream.removeprefix("session-"),
+        "session_id": name_in(row.stream),
         "user_id": data.get("user_id"),
         "at": text(row.at),
         "noticed_at": text(data["noticed_at"]),

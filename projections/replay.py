@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import codec, events, session, triggers, user
 from domain.decide import decide
-from domain.envelope import PRODUCT_STREAM, Recorded
+from domain.envelope import PRODUCT_STREAM, Recorded, name_in, session_stream
 from domain.finding import Finding
 from domain.history import ActionFact
 from domain.machine import THINKING
@@ -80,7 +80,7 @@ class Inputs:
     async def session(self, stream: str, version: int, personal: bool) -> SessionState:
         rows = (await self.rows(stream))[:version]
         keys = await facts.keys_of(self._conn, rows) if personal else None
-        return session.fold(SessionState(stream.removeprefix("session-")), facts.facts(rows, keys))
+        return session.fold(SessionState(name_in(stream)), facts.facts(rows, keys))
 
     async def user(self, name: str, read: Mapping[str, int]) -> UserState:
         stream = f"user-{name}"
@@ -182,7 +182,7 @@ async def replay(
         for row in rows:
             if product is not None and row.product != product:
                 continue
-            if session_id is not None and row.stream != f"session-{session_id}":
+            if session_id is not None and row.stream != session_stream(session_id):
                 continue
             mine = inputs.setdefault(row.product, Inputs(conn, row.product))
             if row.type in DECISIONS:
