@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from api import cors, metrics, problems, script
 from api.prefix import ProductPrefix
-from api.routes import streams, tours, v1, webhooks
+from api.routes import backtests, console, streams, timeline, tours, v1, webhooks, why
 from api.service import Service
 from api.settings import Settings
 from eventstore.engine import open_ledger
@@ -66,8 +66,8 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
     )
     app.add_middleware(ProductPrefix)
     problems.install(app)
-    for router in (v1.router, streams.router, tours.router, webhooks.router):
-        app.include_router(router)
+    for module in (v1, why, timeline, backtests, console, streams, tours, webhooks):
+        app.include_router(module.router)
     metrics.install(app)
     _operations(app)
     _pages(app, demo)

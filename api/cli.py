@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import importlib
 import ipaddress
@@ -12,27 +11,25 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
-from api import config_text, log
+from api import log
+from api.commands import auditing, rebuilding, relabelling, replaying, transfer, verifying
+from api.commands.common import Refused, Run, database, faults_of, ledger_of, read, read_config, say
 from api.predicates import Registry
 from api.settings import Settings
 from domain import codec, config_parse
 from domain.errors import InvalidInput, NudgeledgerError
 from domain.instants import SECOND
 from eventstore import reader, schema
-from eventstore.engine import Ledger, open_ledger
 from migrations import run as migrations
-from projections import configs, replay
+from projections import configs
 
-
-class Refused(Exception):
-    """The command cannot be carried out; the message is what the user reads."""
+MODULES = (auditing, replaying, rebuilding, relabelling, verifying, transfer)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Run | None, help_text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help_text, description=help_text)
         made.set_defaults(run=run)
         return made
@@ -97,36 +94,24 @@ def _parser() -> argparse.ArgumentParser:
         serving.add_argument("--host", help="address to bind (127.0.0.1)")
         serving.add_argument("--port", type=int, help="port to bind (8090)")
         serving.add_argument("--auth", choices=("on", "off"), help="authentication (off)")
-        _database(serving)
-    _database(command("migrate", _migrate, "bring the database's schema to the newest version"))
+        database(serving)
+    database(command("migrate", _migrate, "bring the database's schema to the newest version"))
 
     product = command("product", None, "manage products").add_subparsers(required=True, metavar="ACTION")
     adding = product.add_parser("add", help="add a product and print its secrets, once")
     adding.set_defaults(run=_product_add)
     adding.add_argument("id")
     adding.add_argument("--config", type=Path, help="its config, YAML or JSON")
-    _database(adding)
+    database(adding)
 
     testing = command("backtest", _backtest, "what a config would have decided over recorded events")
     testing.add_argument("--config", type=Path, required=True)
     testing.add_argument("--events", type=Path, required=True, help="JSON lines")
     testing.add_argument("--until", type=float, default=0.0, help="seconds to run past the last event (0)")
 
-    replaying = command("replay", _replay, "derive every recorded decision again and compare")
-    replaying.add_argument("--product")
-    replaying.add_argument("--session")
-    replaying.add_argument("--from", dest="start", type=int, default=1, help="first position")
-    replaying.add_argument("--to", dest="end", type=int, help="last position")
-    _database(replaying)
+    for module in MODULES:
+        module.add(command)
     return parser
-
-
-def _database(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--database-url", help="sqlite:///nudgeledger.db")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
 
 
 # --- serve -------------------------------------------------------------------------------------------
@@ -154,10 +139,10 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
         )
     asyncio.run(_check_ledger(settings))
     address = f"http://{_in_url(settings.host)}:{settings.port}"
-    _say(f"nudgeledger: authentication is off, so this listens on {settings.host} only")
+    say(f"nudgeledger: authentication is off, so this listens on {settings.host} only")
     if demo:
-        _say(f"nudgeledger: open the demo at {address}/demo/projects")
-    _say(f"nudgeledger: API documentation at {address}/docs")
+        say(f"nudgeledger: open the demo at {address}/demo/projects")
+    say(f"nudgeledger: API documentation at {address}/docs")
     sys.stdout.flush()
     application = app.build(settings, demo=demo)
 
@@ -196,7 +181,7 @@ def _listening(config: Any, stalled_s: float) -> socket.socket:
 
 async def _check_ledger(settings: Settings) -> None:
     """Say in one line what keeps the service from starting, before a server is up."""
-    async with _ledger(settings, upgrade=None) as ledger:
+    async with ledger_of(settings, upgrade=False) as ledger:
         if ledger.dialect == "sqlite":
             await migrations.upgrade(ledger)
         elif await migrations.current(ledger) != migrations.head():
@@ -220,32 +205,21 @@ def _in_url(host: str) -> str:
 # --- the rest ----------------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def _ledger(settings: Settings, upgrade: bool | None = True) -> AsyncIterator[Ledger]:
-    ledger = open_ledger(settings.database_url)
-    try:
-        if upgrade:
-            await migrations.upgrade(ledger)
-        yield ledger
-    finally:
-        await ledger.close()
-
-
 def _migrate(settings: Settings, options: argparse.Namespace) -> int:
     async def run() -> None:
-        async with _ledger(settings):
+        async with ledger_of(settings):
             pass
 
     asyncio.run(run())
-    _say("nudgeledger: the schema is the newest")
+    say("nudgeledger: the schema is the newest")
     return 0
 
 
 def _product_add(settings: Settings, options: argparse.Namespace) -> int:
     raw = None
     if options.config is not None:
-        raw = _read_config(options.config)
-        with _faults_of(options.config):
+        raw = read_config(options.config)
+        with faults_of(options.config):
             config_parse.parse(raw)
     asyncio.run(_add_product(settings, options.id, raw))
     return 0
@@ -259,7 +233,7 @@ async def _add_product(settings: Settings, product: str, raw: Any) -> None:
     else:
         config_parse.parse({"schema": 1, "product_id": product})
     made = {name: secrets.token_urlsafe(32) for name in ("server_key", "webhook_secret", "token_secret")}
-    async with _ledger(settings) as ledger:
+    async with ledger_of(settings) as ledger:
         table = schema.products
         async with ledger.transaction() as conn:
             known = await conn.scalar(sa.select(table.c.product).where(table.c.product == product))
@@ -282,38 +256,15 @@ async def _add_product(settings: Settings, product: str, raw: Any) -> None:
                 await service.put_config(product, raw)
             finally:
                 await service.stop()
-    _say(f"product             {product}")
-    _say(f"server key          {made['server_key']}")
-    _say(f"webhook secret      {made['webhook_secret']}")
-    _say(f"browser-token secret {made['token_secret']}")
-    _say("These are shown once. Keep them where your other secrets are.")
+    say(f"product             {product}")
+    say(f"server key          {made['server_key']}")
+    say(f"webhook secret      {made['webhook_secret']}")
+    say(f"browser-token secret {made['token_secret']}")
+    say("These are shown once. Keep them where your other secrets are.")
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _read_config(path: Path) -> Any:
-    with _faults_of(path):
-        raw = _read(path)
-        return config_text.parse(raw, is_json=path.suffix == ".json")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _faults_of(path: Path) -> Any:
-    """Faults inside are this file's."""
-    try:
-        yield
-    except InvalidInput as error:
-        error.file = str(path)  # type: ignore[attr-defined]
-        raise
 
 
 def _backtest(settings: Settings, options: argparse.Namespace) -> int:
@@ -321,11 +272,11 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
     from projections import backtest
 
     started = time.perf_counter()
-    raw = _read_config(options.config)
-    with _faults_of(options.config):
+    raw = read_config(options.config)
+    with faults_of(options.config):
         parsed = config_parse.parse(raw)
-    with _faults_of(options.events):
-        batches = backtest.batches(events_file.read(_read(options.events).splitlines()))
+    with faults_of(options.events):
+        batches = backtest.batches(events_file.read(read(options.events).splitlines()))
     if not 0 <= options.until < 1e9:
         raise Refused("--until is a number of seconds, 0 or more")
     revision = configs.Revision(f"r1-{configs.digest(raw)}", 0, 0, raw)
@@ -338,38 +289,6 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(backtest.line(row))
     sys.stdout.buffer.flush()
     return 0
-
-
-def _replay(settings: Settings, options: argparse.Namespace) -> int:
-    return asyncio.run(_replayed(settings, options))
-
-
-async def _replayed(settings: Settings, options: argparse.Namespace) -> int:
-    started = time.perf_counter()
-    report = replay.Report()
-    async with _ledger(settings, upgrade=None) as ledger, ledger.reader() as conn:
-        head = await reader.head(conn)
-        end = min(options.end or head, head)
-        found = replay.replay(
-            conn, product=options.product, session_id=options.session, start=options.start, end=end
-        )
-        async for position, so_far in found:
-            report = so_far
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\rreplay: position {position} of {end}")
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
-    for divergence in report.divergences:
-        where = f"{divergence.product} {divergence.stream} position {divergence.position}"
-        _say(f"DIVERGES  {where}: {divergence.what}")
-        _say(f"  recorded {orjson.dumps(divergence.recorded).decode()}")
-        _say(f"  derived  {orjson.dumps(divergence.derived).decode()}")
-    _say(
-        f"checked {report.decisions} decisions and {report.timeouts} timeouts: "
-        f"{len(report.divergences)} diverge, {report.unknown} cannot be known, {report.erased} erased "
-        f"({time.perf_counter() - started:.1f} s)"
-    )
-    return 1 if report.divergences else 0
 
 
 if __name__ == "__main__":

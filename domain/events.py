@@ -344,6 +344,25 @@ class RejectedInput(Engine):
     faults: tuple[Mapping[str, str], ...]  # path and detail of each, never a value
 
 
+@dataclass(frozen=True, slots=True)
+class ActionRelabelled(Engine):
+    """An action's label was wrong: what it should have said, in the stream of the action's session.
+
+    Fields that are None stay as they were. Decisions taken before this fact keep the label they saw.
+    """
+
+    TYPE: ClassVar[str] = "action_relabelled"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"raw_url"})
+
+    action_id: str  # event id of the action
+    labeller: str  # the version of the labelling code that gave the new label
+    type: str | None = None
+    title: str | None = None
+    description: str | None = None
+    canonical_url: str | None = None
+    raw_url: str | None = None
+
+
 OUTSIDE_TYPES: Mapping[str, type[Outside]] = {
     cls.TYPE: cls
     for cls in (
@@ -375,6 +394,7 @@ ENGINE_TYPES: Mapping[str, type[Engine]] = {
         EngineActivated,
         EvaluationFailed,
         RejectedInput,
+        ActionRelabelled,
     )
 }
 # Names that are kept for the engine and that later versions will write.
@@ -387,7 +407,6 @@ RESERVED_TYPES: frozenset[str] = frozenset(
         "judge_answered",
         "reply_generated",
         "summary_generated",
-        "action_relabelled",
         "user_erased",
     }
 )

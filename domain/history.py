@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -109,6 +109,21 @@ class History:
         merged = History(self._actions[:place] + late)
         merged.marks = self.marks.first(place) if self.marks is not None else None
         return merged
+
+    def relabelled(self, event_id: str, change: Callable[[ActionFact], ActionFact]) -> History:
+        """This history with one action changed in place; itself where it holds no such action.
+
+        `change` must keep `occurred_at` and `event_id`: they are the order.
+        """
+        for place in range(self._length - 1, -1, -1):
+            action = self._actions[place]
+            if action.event_id == event_id:
+                changed = History(
+                    [*self._actions[:place], change(action), *self._actions[place + 1 : self._length]]
+                )
+                changed.marks = self.marks.first(place) if self.marks is not None else None
+                return changed
+        return self
 
     def since(self, instant: int) -> int:
         """Index of the first action that happened at or after `instant`."""

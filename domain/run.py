@@ -99,6 +99,35 @@ class World:
         return state
 
 
+def root(world: World, known: UserState) -> UserState:
+    """The user that an id stands for now, its merges followed."""
+    while known.merged_into is not None:
+        known = world.user(known.merged_into)
+    return known
+
+
+def situation(product: str, world: World, session_id: str, at: int, noticed_at: int) -> Situation:
+    """Everything in the world that a decision about the session at `at` may depend on.
+
+    Raises Missing where the world lacks a stream that it needs.
+    """
+    state = world.session(session_id).state
+    who: UserState | None = None
+    aliases: tuple[UserState, ...] = ()
+    others: list[SessionState] = []
+    if state.user_id is not None:
+        who = root(world, world.user(state.user_id))
+        aliases = tuple([world.user(name) for name in who.merged_from])
+        names = dict.fromkeys(s for owner in (who, *aliases) for s in owner.last_sessions)
+        for name in names:
+            if name == session_id:
+                continue
+            other = world.session(name).state
+            if other.user_id == who.user_id or other.user_id in who.merged_from:
+                others.append(other)  # else the session is somebody else's by now
+    return Situation(product, state, who, aliases, tuple(others), at, noticed_at)
+
+
 class Stored(NamedTuple):
     """An event that the turn wants stored."""
 
@@ -271,7 +300,7 @@ class Turn:
         offer = state.offer
         if offer is None or offer.user_id is not None or state.current_state != PROACTIVE:
             return
-        who = self._root(self.world.user(user_id))
+        who = root(self.world, self.world.user(user_id))
         spent = events.BudgetSpent(
             offer.trigger_id, state.session_id, offer.nudge_id, offer.at, offer.expires_at
         )
@@ -281,7 +310,7 @@ class Turn:
     def _identified(
         self, session_id: str | None, known: UserState, event: events.UserIdentified, at: int, cause: str
     ) -> None:
-        known = self._root(known)  # an id that became another user counts for that one
+        known = root(self.world, known)  # an id that became another user counts for that one
         previous = event.previous_id
         merged: str | None = None
         if previous and previous != known.user_id:
@@ -299,21 +328,7 @@ class Turn:
             self._conclude(draft(self.product, user_stream(merged), linked, max(at, anonymous.at), cause, ""))
 
     def _situation(self, session_id: str, at: int) -> Situation:
-        state = self.world.session(session_id).state
-        who: UserState | None = None
-        aliases: tuple[UserState, ...] = ()
-        others: list[SessionState] = []
-        if state.user_id is not None:
-            who = self._root(self.world.user(state.user_id))
-            aliases = tuple([self.world.user(name) for name in who.merged_from])
-            names = dict.fromkeys(s for owner in (who, *aliases) for s in owner.last_sessions)
-            for name in names:
-                if name == session_id:
-                    continue
-                other = self.world.session(name).state
-                if other.user_id == who.user_id or other.user_id in who.merged_from:
-                    others.append(other)  # else the session is somebody else's by now
-        return Situation(self.product, state, who, aliases, tuple(others), at, self.now)
+        return situation(self.product, self.world, session_id, at, self.now)
 
     def _evaluate(self, session_id: str, at: int, cause: str | None) -> None:
         """One evaluation, and the events that record what it concluded. A failure costs no fact."""
@@ -333,11 +348,6 @@ class Turn:
             self._conclude(made)
         if any(_takes_slot(made.event) for made in drafts):
             self.rearm(session_id, at)  # it closed gates that were open: look again when they open
-
-    def _root(self, known: UserState) -> UserState:
-        while known.merged_into is not None:
-            known = self.world.user(known.merged_into)
-        return known
 
     def _conclude(self, made: Draft) -> str:
         """Take an engine event into the world; its id."""

@@ -7,7 +7,7 @@ history never stops a replay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -392,8 +392,23 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
             if state.current_state == THINKING:
                 return _anomaly(state, "interaction_timed_out while thinking")
             return _timed_out(state, at, timed_out.cooldown)
+        case events.ActionRelabelled() as correction:
+            return replace(
+                state, actions=state.actions.relabelled(correction.action_id, _new_label(correction))
+            )
         case _:  # facts that do not move the session: nudge_shown, goals, assistant messages …
             return state
+
+
+def _new_label(correction: events.ActionRelabelled) -> Callable[[ActionFact], ActionFact]:
+    def change(action: ActionFact) -> ActionFact:
+        return action._replace(
+            type=correction.type or action.type,
+            title=correction.title or action.title,
+            url=correction.canonical_url or action.url,
+        )
+
+    return change
 
 
 def _runs(state: SessionState, tour: events.TourStep | events.TourEnded) -> bool:

@@ -1,7 +1,8 @@
 """The ledger's tables, as SQLAlchemy Core. `migrations` creates them; a test compares the two.
 
-Four tables hold what no rebuild can recreate: events, data keys, products' secrets, and the pairs of
-event type and version that the ledger holds. Checkpoints and everything in `projections` are derived.
+Five tables hold what no rebuild can recreate: events, data keys, signing keys, products' secrets, and the
+pairs of event type and version that the ledger holds. Checkpoints and everything in
+`projections` are derived.
 
 Every text compares by its UTF-8 bytes on both databases (SQLite's default, collation "C" on PostgreSQL):
 orders are the same everywhere, and an index costs no locale. `position` is the row itself on SQLite
@@ -96,4 +97,14 @@ products = sa.Table(
     sa.Column("server_key_hash", TEXT),
     sa.Column("webhook_secret_hash", TEXT),
     sa.Column("token_secret", TEXT),
+)
+
+# With which a product's head and single decisions are signed when they leave the ledger (Ed25519).
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    sa.Column("product", TEXT, primary_key=True),
+    sa.Column("private_key", sa.LargeBinary, nullable=False),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", BIGINT, nullable=False),
 )

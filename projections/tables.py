@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from domain.instants import DAY
 from eventstore import schema
 from eventstore.schema import BIGINT, TEXT
+
+ATTRIBUTION = DAY  # a goal reached within this after an offer counts for it
 
 sessions = sa.Table(
     "sessions",
@@ -47,6 +50,7 @@ decisions = sa.Table(
     sa.Index("ix_decisions_user", "product", "user_id", "position"),
     sa.Index("ix_decisions_session", "product", "session_id", "position"),
     sa.Index("ix_decisions_batch", "product", "batch_id"),
+    sa.Index("ix_decisions_at", "product", "at"),
 )
 
 nudges = sa.Table(
@@ -64,5 +68,79 @@ nudges = sa.Table(
     sa.Column("shown_at", BIGINT),
     sa.Column("closed_at", BIGINT),
     sa.Column("closed_reason", TEXT),
+    sa.Column("goal", TEXT),  # of the trigger
+    sa.Column("goal_at", BIGINT),  # when the user first reached it afterwards, within ATTRIBUTION
     sa.Index("ix_nudges_user", "product", "user_id", "expires_at"),
+    sa.Index("ix_nudges_at", "product", "at"),
+)
+
+# --- rebuilding: the same rows, derived anew beside the live ones -----------------------------------
+
+
+def _beside(live: sa.Table) -> sa.Table:
+    """A table with the columns of a live one, for its rows as derived anew."""
+    columns = [sa.Column(c.name, c.type, nullable=c.nullable) for c in live.columns]
+    key = sa.PrimaryKeyConstraint(*(c.name for c in live.primary_key.columns))
+    return sa.Table(f"rebuilt_{live.name}", schema.metadata, *columns, key)
+
+
+rebuilt_sessions = _beside(sessions)
+rebuilt_decisions = _beside(decisions)
+rebuilt_nudges = _beside(nudges)
+
+# What a rebuild changed in the live tables, so that it can be taken back.
+rebuild_undo = sa.Table(
+    "rebuild_undo",
+    schema.metadata,
+    sa.Column("projection", TEXT, primary_key=True),
+    sa.Column("row_key", TEXT, primary_key=True),  # JSON list of the primary key's values
+    sa.Column("before", TEXT),  # JSON object of the row; NULL: there was none
+    sa.Column("after", TEXT),  # JSON object of the row; NULL: there is none
+)
+
+# Events that a projection could not apply; everything else went on.
+poison = sa.Table(
+    "poison",
+    schema.metadata,
+    sa.Column("projection", TEXT, primary_key=True),
+    sa.Column("position", BIGINT, primary_key=True, autoincrement=False),
+    sa.Column("product", TEXT, nullable=False),
+    sa.Column("stream", TEXT, nullable=False),
+    sa.Column("type", TEXT, nullable=False),
+    sa.Column("error", TEXT, nullable=False),  # exception type and place, never a value
+    sa.Column("noticed_at", BIGINT, nullable=False),
+)
+
+# --- backtests: jobs over the ledger, reproducible from what `request` says --------------------------
+
+backtests = sa.Table(
+    "backtests",
+    schema.metadata,
+    sa.Column("product", TEXT, primary_key=True),
+    sa.Column("backtest_id", TEXT, primary_key=True),
+    sa.Column("status", TEXT, nullable=False),  # queued, running, done, failed, cancelled
+    sa.Column("request", TEXT, nullable=False),  # JSON: all that the result is a function of
+    sa.Column("done", BIGINT, nullable=False),  # positions gone through
+    sa.Column("total", BIGINT, nullable=False),
+    sa.Column("result", TEXT),  # JSON
+    sa.Column("error", TEXT),
+    sa.Column("created_at", BIGINT, nullable=False),
+    sa.Column("finished_at", BIGINT),
+    sa.Index("ix_backtests_created", "product", "created_at"),
+)
+
+backtest_decisions = sa.Table(
+    "backtest_decisions",
+    schema.metadata,
+    sa.Column("product", TEXT, primary_key=True),
+    sa.Column("backtest_id", TEXT, primary_key=True),
+    sa.Column("side", TEXT, primary_key=True),  # candidate | in_force
+    sa.Column("n", BIGINT, primary_key=True, autoincrement=False),  # from 1, by (at, session)
+    sa.Column("at", BIGINT, nullable=False),
+    sa.Column("session_id", TEXT, nullable=False),
+    sa.Column("user_id", TEXT),
+    sa.Column("trigger_id", TEXT, nullable=False),
+    sa.Column("outcome", TEXT, nullable=False),
+    sa.Column("reason", TEXT, nullable=False),
+    sa.Column("explanation", TEXT, nullable=False),  # JSON
 )

@@ -61,6 +61,15 @@ SAMPLES: list[Event] = [
     events.EngineActivated("1-abc", {"checkout_stuck": "2"}, "2026b"),
     events.EvaluationFailed("ZeroDivisionError", 1_000_001),
     events.RejectedInput(({"path": "events[3].data.title", "detail": "is required"},)),
+    events.ActionRelabelled(
+        "0190-a",
+        "posthog-2",
+        "click",
+        "Save changes",
+        "User clicked Save changes",
+        "https://app.example/projects/:id",
+        "https://app.example/projects/102",
+    ),
 ]
 
 

@@ -57,6 +57,7 @@ SAMPLES: dict[str, events.Event] = {
     "engine_activated": events.EngineActivated("1-x", {}, "2026b"),
     "evaluation_failed": events.EvaluationFailed("ValueError", NOW),
     "rejected_input": events.RejectedInput(()),
+    "action_relabelled": events.ActionRelabelled("a1", "test-1", title="Save"),
 }
 STAYS = {state: state for state in machine.STATES}
 MOVES = {

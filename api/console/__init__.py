@@ -1,0 +1,1 @@
+"""Pages that call only the public API."""
