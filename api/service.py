@@ -31,7 +31,7 @@ from domain.machine import PROACTIVE
 from domain.session import SessionState
 from eventstore import reader
 from eventstore.engine import Ledger
-from projections import configs, facts, inline, lookups, replay, version
+from projections import configs, facts, inline, lookups, rederive, version
 from projections.inline import Written
 
 log = structlog.get_logger()
@@ -329,7 +329,7 @@ class Service:
             if row is None or row.type not in ("nudge_offered", "nudge_withheld"):
                 raise NotFound(f"no decision {decision_id!r} in product {product!r}")
             answer = lookups.explanation(row, self.engine.engine_version)
-            answer["reproduced"] = await replay.reproduced(replay.Inputs(conn, product), row)
+            answer["reproduced"] = await rederive.reproduced(rederive.Inputs(conn, product), row)
             answer["delivery"], answer["responses"] = await lookups.aftermath(conn, row)
         return answer
 

@@ -1,0 +1,163 @@
+"""One recorded decision derived again from what it read.
+
+A decision recorded what it read (`read`: stream and version), when (`at`, `noticed_at`) and under which
+config revision. Folding those streams to those versions and evaluating again must give the same decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import codec, session, triggers, user
+from domain.decide import decide
+from domain.envelope import PRODUCT_STREAM, Recorded, name_in
+from domain.finding import Finding
+from domain.history import ActionFact
+from domain.session import SessionState
+from domain.triggers import Evaluation, Ruleset, Situation
+from domain.user import UserState
+from eventstore import reader
+from projections import configs, facts
+
+DECISIONS = ("nudge_offered", "nudge_withheld")
+PROSE = frozenset({"summary"})  # words, not facts: rewording them changes no decision
+
+
+class Derived(NamedTuple):
+    """What the evaluation behind a decision comes to today."""
+
+    situation: Situation
+    rules: Ruleset
+    evaluation: Evaluation
+    events: Mapping[str, bytes]  # event id -> stored data, of everything that it concludes
+
+
+def agrees(recorded: Any, derived: Any) -> bool:
+    """Whether derived data says all that was recorded: every recorded field has the same value.
+
+    Fields that only the derived data has were added by a later version; prose is not compared.
+    """
+    if isinstance(recorded, dict) and isinstance(derived, dict):
+        return all(
+            key in PROSE or (key in derived and agrees(value, derived[key]))
+            for key, value in recorded.items()
+        )
+    if isinstance(recorded, list) and isinstance(derived, list):
+        return len(recorded) == len(derived) and all(map(agrees, recorded, derived))
+    return type(recorded) is type(derived) and bool(recorded == derived)
+
+
+class Inputs:
+    """Streams and rulesets of one product, read once."""
+
+    def __init__(self, conn: AsyncConnection, product: str) -> None:
+        self._conn, self._product = conn, product
+        self._streams: dict[str, list[Recorded]] = {}
+        self._rules: dict[str | None, Ruleset] = {}
+        self._state: configs.ProductState | None = None
+
+    async def rows(self, stream: str) -> list[Recorded]:
+        if stream not in self._streams:
+            if len(self._streams) > 200:
+                self._streams.clear()
+            self._streams[stream] = await reader.read_stream(self._conn, self._product, stream)
+        return self._streams[stream]
+
+    async def rules(self, revision: str | None) -> Ruleset | None:
+        """The rules of a revision; None where the product's stream does not know it."""
+        if revision not in self._rules:
+            if self._state is None:
+                self._state = configs.fold(await self.rows(PRODUCT_STREAM))
+            found = self._state.of(revision)
+            if revision is not None and found is None:
+                return None
+            self._rules[revision] = configs.ruleset(self._product, found)
+        return self._rules[revision]
+
+    async def session(self, stream: str, version: int, personal: bool) -> SessionState:
+        rows = (await self.rows(stream))[:version]
+        keys = await facts.keys_of(self._conn, rows) if personal else None
+        return session.fold(SessionState(name_in(stream)), facts.facts(rows, keys))
+
+    async def user(self, name: str, read: Mapping[str, int]) -> UserState:
+        stream = f"user-{name}"
+        rows = (await self.rows(stream))[: read.get(stream, 0)]
+        return user.fold(UserState(name), facts.facts(rows))
+
+
+def _recorded_findings(criteria: Mapping[str, Any]) -> dict[str, Finding]:
+    """The findings of predicates, as they were recorded: replay reads them and calls nothing."""
+    if "conditions" in criteria:
+        found: dict[str, Finding] = {}
+        for child in criteria["conditions"]:
+            found |= _recorded_findings(child)
+        return found
+    if criteria["type"] != "predicate":
+        return {}
+    finding = Finding(
+        "predicate",
+        criteria["verdict"],
+        criteria["observed"],
+        criteria["required"],
+        tuple(criteria["evidence"]),
+        detail=criteria.get("detail"),
+    )
+    return {criteria["required"]: finding}
+
+
+async def derive(inputs: Inputs, row: Recorded) -> Derived | None:
+    """The evaluation behind a decision, made again.
+
+    None where it cannot be: its config revision is not in the ledger.
+    """
+    data = orjson.loads(row.data)
+    explanation = data["explanation"]
+    read: dict[str, int] = explanation["read"]
+    known = await inputs.rules(row.config_revision)
+    if known is None:
+        return None
+    findings = _recorded_findings(explanation["criteria"])
+
+    def serve(name: str, window: Sequence[ActionFact], at: int) -> Finding:
+        return findings.get(name) or Finding("predicate", None, required=name, detail="not recorded")
+
+    rules = Ruleset(known.config, known.revision, serve) if findings else known
+    own = await inputs.session(row.stream, read.get(row.stream, 0), rules.reads_properties)
+    who: UserState | None = None
+    aliases: list[UserState] = []
+    if data.get("user_id") is not None:
+        who = await inputs.user(data["user_id"], read)
+        aliases = [await inputs.user(name, read) for name in who.merged_from]
+    others = [
+        await inputs.session(stream, version, False)
+        for stream, version in read.items()
+        if stream.startswith("session-") and stream != row.stream
+    ]
+    situation = Situation(row.product, own, who, tuple(aliases), tuple(others), row.at, data["noticed_at"])
+    evaluation = triggers.evaluate(situation, rules)
+    drafts = decide(evaluation, situation, rules, row.causation_id)
+    stored = {made.event_id: orjson.dumps(codec.encode(made.event)[0]) for made in drafts}
+    return Derived(situation, rules, evaluation, stored)
+
+
+async def reproduced(inputs: Inputs, row: Recorded) -> bool | None:
+    """Whether the decision comes out again; None where that cannot be known."""
+    derived = await derive(inputs, row)
+    return None if derived is None else confirmed(derived, row)
+
+
+def confirmed(derived: Derived, row: Recorded) -> bool | None:
+    """Whether the recorded decision is among what was derived; None where that cannot be known."""
+    again = derived.events.get(row.event_id)
+    same = again is not None and agrees(orjson.loads(row.data), orjson.loads(again))
+    if not same and has_predicates(derived.rules):
+        return None  # findings of other triggers' predicates are not recorded with this decision
+    return same
+
+
+def has_predicates(rules: Ruleset) -> bool:
+    return any("Predicate(" in repr(trigger.criteria) for trigger in rules.config.triggers)
