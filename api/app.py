@@ -68,6 +68,7 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
     problems.install(app)
     for module in (v1, why, timeline, backtests, console, streams, tours, webhooks):
         app.include_router(module.router)
+    app.include_router(timeline.products)
     metrics.install(app)
     _operations(app)
     _pages(app, demo)

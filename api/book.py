@@ -11,7 +11,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import session, user
 from domain.envelope import PRODUCT_STREAM, session_stream, user_stream
 from domain.run import Live
 from domain.session import SessionState
@@ -20,6 +19,7 @@ from domain.user import UserState
 from domain.view import Predicates
 from eventstore import reader
 from projections import configs, facts
+from projections.poison import Poisoned
 
 V = TypeVar("V")
 
@@ -73,6 +73,7 @@ class Loaded(NamedTuple):
 
     sessions: list[SessionState]
     users: list[UserState]
+    poisoned: list[Poisoned]  # events among it that cannot be applied: they are skipped
     newest: int  # the newest instant at which anything in them was recorded
 
 
@@ -107,14 +108,18 @@ class Book:
         found = await reader.read_streams(conn, [(self.product, stream) for stream in wanted])
         rows = [row for listed in found.values() for row in listed]
         keys = await facts.keys_of(conn, rows) if self.rules.reads_properties else None
-        loaded = Loaded([], [], max((row.recorded_at for row in rows), default=0))
+        loaded = Loaded([], [], [], max((row.recorded_at for row in rows), default=0))
         for stream in wanted:
-            own = facts.facts(found.get((self.product, stream), ()), keys)
+            own = found.get((self.product, stream), ())
             kind, _, name = stream.partition("-")
             if kind == "session":
-                loaded.sessions.append(session.fold(SessionState(name), own))
+                state, poisoned = facts.folded_session(SessionState(name), own, keys)
+                loaded.sessions.append(state)
+                loaded.poisoned.extend(poisoned)
             elif kind == "user":
-                loaded.users.append(user.fold(UserState(name), own))
+                who, poisoned = facts.folded_user(UserState(name), own)
+                loaded.users.append(who)
+                loaded.poisoned.extend(poisoned)
         return loaded
 
     def keep(self, loaded: Loaded, due: Mapping[tuple[str, str], int]) -> None:

@@ -17,8 +17,34 @@ import orjson
 QUEUE = 64  # frames a connection may be behind; a slower reader is cut off and comes back with its last id
 
 
+class Outlet:
+    """Where one reader's frames wait, in a queue that has an end."""
+
+    __slots__ = ("frames", "lost")
+    frames: asyncio.Queue[bytes | None]  # None: the stream ends
+    lost: bool
+
+    def send(self, frame: bytes | None) -> bool:
+        """Queue a frame, or None for the end; a reader that is too far behind is cut off."""
+        if self.lost:
+            return False
+        try:
+            self.frames.put_nowait(frame)
+        except asyncio.QueueFull:
+            self.send_end()
+            return False
+        return True
+
+    def send_end(self) -> None:
+        """Nothing more for this reader; what it has not read is dropped."""
+        self.lost = True
+        while not self.frames.empty():
+            self.frames.get_nowait()
+        self.frames.put_nowait(None)
+
+
 @dataclass(eq=False, slots=True)
-class Connection:
+class Connection(Outlet):
     """One open stream."""
 
     product: str
@@ -31,27 +57,9 @@ class Connection:
     gone: set[str] | None = None  # while it is joining: nudges that ended meanwhile
     lost: bool = False
 
-    def send(self, frame: bytes) -> bool:
-        """Queue a frame; a reader that is too far behind is cut off."""
-        if self.lost:
-            return False
-        try:
-            self.frames.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.send_end()
-            return False
-        return True
-
     def ended(self, nudge_id: str) -> None:
         if self.gone is not None:
             self.gone.add(nudge_id)
-
-    def send_end(self) -> None:
-        """Nothing more for this connection; what it has not read is dropped."""
-        self.lost = True
-        while not self.frames.empty():
-            self.frames.get_nowait()
-        self.frames.put_nowait(None)
 
 
 def frame(event: str, data: Any, position: int | None = None) -> bytes:
@@ -98,6 +106,11 @@ class Hub:
 
     def of_user(self, product: str, user_id: str) -> list[Connection]:
         return list(self._connections.get((product, user_id), ()))
+
+    def listening(self, product: str) -> list[tuple[str, str | None]]:
+        """(user id, session id where it was said) of each open connection of the product."""
+        open_now = [c for (owner, _), listed in self._connections.items() if owner == product for c in listed]
+        return [(c.user_id, c.session_id) for c in open_now if not c.lost]
 
     def offer(self, product: str, user_id: str, nudge: dict[str, Any], position: int) -> int:
         """Send a nudge; to how many connections."""

@@ -116,6 +116,19 @@ class BatchJob(Job):
             turn.record_user(self.user_id, fresh, turn.now)
 
 
+@dataclass(slots=True, eq=False)
+class BackfillJob(BatchJob):
+    """Events of long ago, recorded now as history: nothing is evaluated.
+
+    What they mean for other streams (a merged id, an answered offer) is recorded with them, and so are
+    timeouts that came due before, since a stream's instants never decrease.
+    """
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        turn.evaluates = False
+        BatchJob.run(self, turn, known, product)
+
+
 def _differs(item: OutsideEvent, known: Known, job: BatchJob) -> bool:
     """Whether the event under this id says something else than the one stored: kind, stream, user or data.
 
@@ -130,11 +143,24 @@ def _differs(item: OutsideEvent, known: Known, job: BatchJob) -> bool:
     before = orjson.loads(row.data)
     for added in ("timings", "registry_id"):
         before.pop(added, None)
+    if clear.get("labeller") != before.get("labeller"):
+        for label in _LABEL:  # another version of our own labelling: what was sent is in the rest
+            clear.pop(label, None)
+            before.pop(label, None)
+        personal.pop("body", None)
+        known = known._replace(personal=_without_body(known.personal))
     if orjson.loads(orjson.dumps(clear)) != before:
         return True
     if row.sealed is not None and known.personal is None:
         return False
     return bool(orjson.loads(orjson.dumps(personal)) != (known.personal or {}))
+
+
+_LABEL = ("labeller", "type", "title", "description", "canonical_url")
+
+
+def _without_body(personal: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return None if personal is None else {name: personal[name] for name in personal if name != "body"}
 
 
 def stored_form(event: events.Event, user_id: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,6 +198,21 @@ class RearmJob(Job):
         turn.timers(self.session_id, turn.now)
         turn.rearm(self.session_id, turn.now)
         turn.own = len(turn.stored)
+
+
+@dataclass(slots=True, eq=False)
+class RelabelJob(Job):
+    """Corrections of one session's actions; those that change nothing any more are left out."""
+
+    session_id: str = ""
+    corrections: Sequence[events.ActionRelabelled] = ()
+
+    def session(self) -> str | None:
+        return self.session_id
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        turn.correct(self.session_id, self.corrections, turn.now)
 
 
 @dataclass(slots=True, eq=False)

@@ -36,6 +36,9 @@ class Figures(Collector):
         yield CounterMetricFamily(
             "nudgeledger_evaluation_failures", "Evaluations that failed", counted["failed"]
         )
+        yield CounterMetricFamily(
+            "nudgeledger_poison_events", "Events that a projection could not apply", counted["poisoned"]
+        )
         yield GaugeMetricFamily("nudgeledger_position", "Newest position seen", recorder.position)
         yield GaugeMetricFamily("nudgeledger_armed_sessions", "Sessions with a timer", len(recorder.due))
         yield GaugeMetricFamily("nudgeledger_streams", "Open nudge streams", len(self._service.hub))

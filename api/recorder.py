@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import ChainMap, Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,18 +22,21 @@ from api.rows import Prepared
 from domain import errors, events
 from domain.envelope import OUTSIDE, PRODUCT_STREAM, name_in, session_stream
 from domain.run import Live, Missing, Turn, World
+from domain.session import SessionState
 from domain.user import UserState
 from domain.view import Predicates
 from eventstore import keys, reader
 from eventstore.appender import Appender
 from eventstore.engine import Ledger
-from projections import configs, facts, inline
+from projections import configs, facts, inline, lookups, poison
 from projections.inline import Written
+from projections.poison import Poisoned
 
 log = structlog.get_logger()
 
 MAX_JOBS = 128
 MAX_EVENTS = 4_000
+MAX_POISONED = 10_000  # poison events remembered, so that each is said once
 
 
 class Recorder:
@@ -55,8 +58,9 @@ class Recorder:
         self.due: dict[tuple[str, str], int] = {}  # when each session is to be looked at next
         self.on_armed: Callable[[str, str, int], None] = lambda product, session, due: None
         self.on_written: Callable[[str, Sequence[Written]], None] = lambda product, written: None
+        self.on_moved: Callable[[str, Mapping[str, Live | None]], None] = lambda product, sessions: None
         self.groups = 0
-        self.counted: Counter[str] = Counter()  # outside, engine, offered, withheld, failed
+        self.counted: Counter[str] = Counter()  # outside, engine, offered, withheld, failed, poisoned
         self._predicates, self._cached = predicates, cached
         self._appender = Appender(ledger)
         self._waiting: list[Job] = []
@@ -64,6 +68,7 @@ class Recorder:
         self._keys: dict[tuple[str, str], keys.DataKey] = {}
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._poisoned: set[tuple[str, str, str, int]] = set()  # said already
         self._moves = 0  # how often the cache was overtaken by others
         self._head = 0  # the newest position that somebody told of
 
@@ -136,6 +141,7 @@ class Recorder:
         `own`: positions that this process wrote itself and has taken in already.
         """
         touched: list[tuple[str, Written]] = []
+        moved: dict[str, dict[str, None]] = {}
         async with self.ledger.reader() as conn:
             while True:
                 read = await reader.read_all(conn, after=self.position, limit=1000)
@@ -151,9 +157,11 @@ class Recorder:
                     if book is None:
                         continue
                     book.drop(row.stream)
+                    if row.stream.startswith("session-"):
+                        moved.setdefault(row.product, {})[name_in(row.stream)] = None
                     if row.stream == PRODUCT_STREAM:
                         await book.load_product(conn)
-                    elif row.type in ("nudge_offered", "nudge_closed", "nudge_shown"):
+                    elif row.type in ("nudge_offered", "nudge_withheld", "nudge_closed", "nudge_shown"):
                         touched.append((row.product, Written(row, facts.fact(row).event)))
                 if read:
                     self.position = read[-1].position
@@ -161,6 +169,8 @@ class Recorder:
                     break
         for product, written in touched:
             self.on_written(product, [written])
+        for product, sessions in moved.items():
+            self.on_moved(product, sessions)
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -284,11 +294,22 @@ class Recorder:
         while True:
             moves = self._moves
             loaded = await book.read(conn, streams)
+            due = await self._due(conn, book.product, loaded.sessions)
             self.clock.observe(loaded.newest)
             if moves == self._moves:
-                book.keep(loaded, self.due)
+                book.keep(loaded, due)
+                await self._set_aside(loaded.poisoned)
                 return
             # Others wrote while this was read, and what they touched was dropped: it may be among it.
+
+    async def _due(
+        self, conn: AsyncConnection, product: str, sessions: Iterable[SessionState]
+    ) -> Mapping[tuple[str, str], int]:
+        """When sessions are due: as this process knows it, else as whoever wrote last to them left it."""
+        names = [s.session_id for s in sessions if s.version and (product, s.session_id) not in self.due]
+        if not names:
+            return self.due
+        return ChainMap(self.due, await lookups.due_of(conn, product, names))
 
     def _decide(
         self, group: Sequence[Job], known: dict[str, dict[str, Known]]
@@ -348,7 +369,9 @@ class Recorder:
                 item.build(ChainMap(new_keys, self._keys), self._engine_version)
             answers = await self._appender.append(conn, rows.units(prepared), after=self.position)
             result = rows.placed(prepared, answers)
-            await inline.apply(conn, result.written, result.lives)
+            changes = inline.changes(result.written, result.lives, result.poisoned)
+            await inline.apply(conn, changes)
+        self._say_poisoned(changes.poisoned)
         self._remember(new_keys)
         if result.first and result.first != self.position + 1:
             await self.catch_up(range(result.first, result.last + 1))  # others appended in between
@@ -362,11 +385,32 @@ class Recorder:
         if plan is None:
             return None
         result = rows.placed(prepared, plan.answers)
-        more = inline.statements_of(result.written, result.lives)
-        if not await self._appender.carry_out(plan, more):
+        changes = inline.changes(result.written, result.lives, result.poisoned)
+        if not await self._appender.carry_out(plan, inline.statements_of(changes)):
             return None
+        self._say_poisoned(changes.poisoned)
         self.position = result.last or self.position
         return result.refused
+
+    async def _set_aside(self, poisoned: Sequence[Poisoned]) -> None:
+        """Name events that a fold had to skip, once for each; a failure to note them stops nobody."""
+        fresh = [each for each in poisoned if each[:4] not in self._poisoned]
+        if not fresh:
+            return
+        self._say_poisoned(fresh)
+        try:
+            async with self.ledger.transaction() as conn:
+                await poison.note(conn, fresh, self.clock.now())
+        except errors.Unavailable as error:
+            log.warning("poison_not_noted", events=len(fresh), error=str(error))
+
+    def _say_poisoned(self, poisoned: Iterable[Poisoned]) -> None:
+        for each in poisoned:
+            if len(self._poisoned) >= MAX_POISONED:
+                self._poisoned.clear()
+            self._poisoned.add(each[:4])
+            self.counted["poisoned"] += 1
+            log.error("event_poisoned", **each._asdict())
 
     def _remember(self, new_keys: dict[tuple[str, str], keys.DataKey]) -> None:
         self._keys.update(new_keys)
@@ -389,6 +433,8 @@ class Recorder:
                 book.take(_product_state(book, outcome.written))
             self._note(outcome.written)
             self.on_written(job.product, outcome.written)
+        if item.stored:
+            self.on_moved(job.product, item.world.changed_sessions)
         if job.future is not None and not job.future.done():
             job.future.set_result(outcome)
 

@@ -17,6 +17,7 @@ from domain.run import Live, Stored, Turn, World
 from eventstore import chain, keys
 from eventstore.appender import ANY, Appended, Unit
 from projections.inline import Written
+from projections.poison import Poisoned
 
 
 class Prepared:
@@ -78,6 +79,7 @@ class Placed(NamedTuple):
     lives: list[tuple[str, Live]]  # product and session
     first: int  # positions; 0: none
     last: int
+    poisoned: list[Poisoned]  # facts that are stored, though a fold failed over them
 
 
 def units(prepared: Sequence[Prepared]) -> list[Unit]:
@@ -92,6 +94,7 @@ def placed(prepared: Sequence[Prepared], answers: Iterable[Appended]) -> Placed:
     refused: list[Prepared] = []
     written: list[Written] = []
     lives: dict[tuple[str, str], Live] = {}
+    poisoned: list[Poisoned] = []
     first = last = 0
     for item in prepared:
         recorded = next(appended).recorded if item.stored else ()
@@ -101,11 +104,16 @@ def placed(prepared: Sequence[Prepared], answers: Iterable[Appended]) -> Placed:
             continue
         if recorded:
             item.take(recorded)
+            poisoned += [
+                Poisoned(each.fold, item.job.product, each.stream, each.version, each.error)
+                for each in item.turn.unapplied
+            ]
             written += item.job.outcome.written
             first, last = first or recorded[0].position, recorded[-1].position
         for session_id, live in item.world.changed_sessions.items():
             lives[item.job.product, session_id] = live
-    return Placed(refused, written, [(product, live) for (product, _), live in lives.items()], first, last)
+    listed = [(product, live) for (product, _), live in lives.items()]
+    return Placed(refused, written, listed, first, last, poisoned)
 
 
 def _row(

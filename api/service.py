@@ -13,8 +13,12 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from api import backtest_request
+from api.backtest_request import Asked
+from api.backtests import Backtests, candidate
 from api.book import Book
 from api.clock import Clock
+from api.explaining import Explaining
 from api.follower import Follower
 from api.hub import Connection, Hub
 from api.ingest.native import OutsideEvent, ParsedBatch
@@ -23,18 +27,21 @@ from api.predicates import Registry
 from api.recorder import Recorder
 from api.settings import Settings
 from api.timers import Timers
-from domain import codec, config_parse, events
-from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
+from api.watching import Watching
+from domain import codec, events
+from domain.envelope import PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
 from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
 from domain.instants import DAY, optional_text, text
 from domain.machine import PROACTIVE
 from domain.session import SessionState
 from eventstore import reader
 from eventstore.engine import Ledger
-from projections import configs, facts, inline, lookups, rederive, version
+from projections import configs, explain, facts, inline, lookups, version
 from projections.inline import Written
 
 log = structlog.get_logger()
+
+DRY_RUN_S = 2.0  # how long a dry run waits for its backtest
 
 
 class Receipt(NamedTuple):
@@ -62,7 +69,11 @@ class Service:
         )
         self.timers = Timers(self.recorder)
         self.follower = Follower(self.recorder)
+        self.watching = Watching(self.recorder, settings, self._spawn)
         self.recorder.on_written = self._written
+        self.explaining = Explaining(ledger, self.clock, self.predicates, self.hub)
+        self.recorder.on_moved = self.watching.moved
+        self.backtests = Backtests(ledger, self.clock, settings)
         self._background: set[asyncio.Task[Any]] = set()
 
     # --- life ------------------------------------------------------------------------------------
@@ -78,10 +89,13 @@ class Service:
             self.timers.arm(product, session_id, due)
         self.timers.start()
         self.follower.start()
+        await self.backtests.start()
 
     async def stop(self) -> None:
         """Finish what was taken, end the streams, stop."""
         self.hub.close()
+        self.watching.close()
+        await self.backtests.stop()
         await self.follower.stop()
         await self.timers.stop()
         for task in list(self._background):
@@ -114,16 +128,41 @@ class Service:
 
     async def put_config(self, product: str, raw: Any) -> dict[str, Any]:
         """Activate a config. Raises InvalidConfig with every fault; the config in force stays then."""
-        parsed = config_parse.parse(raw)
-        if parsed.product_id != product:
-            raise InvalidInput(
-                [Fault("product_id", f"is {parsed.product_id!r}, but the path says {product!r}")]
-            )
+        backtest_request.check(raw, product)
         job = ConfigJob(product, self.clock.new_id(), config=raw, digest=configs.digest(raw))
         outcome = (await self.recorder.submit(job))[0]
         if outcome.written:
             self._spawn(self._rearm(product))
         return {"product_id": product, "revision": outcome.value, "activated": bool(outcome.written)}
+
+    async def validate_config(self, product: str, raw: Any) -> dict[str, Any]:
+        """Check a config and do nothing with it; the product need not exist. Raises InvalidConfig."""
+        backtest_request.check(raw, product)
+        try:
+            current = (await self.product(product)).state.current
+        except UnknownProduct:
+            current = None
+        digest = configs.digest(raw)
+        in_force = current is not None and current.revision.endswith(f"-{digest}")
+        return {"valid": True, "digest": digest, "in_force": in_force}
+
+    async def dry_run(self, product: str, raw: Any) -> dict[str, Any]:
+        """What putting a config would change: a backtest over the last day; nothing is activated.
+
+        Waits a little for the job. Raises InvalidConfig.
+        """
+        state = (await self.product(product)).state
+        backtest_request.check(raw, product)
+        now = self.clock.now()
+        job = await self.backtests.post(product, state, self.engine, Asked(raw, now - DAY, now))
+        job = await self.backtests.wait(product, job["backtest_id"], DRY_RUN_S)
+        return {"dry_run": True, "revision": candidate(state, raw).revision, "backtest": job}
+
+    async def backtest(self, product: str, body: Any) -> dict[str, Any]:
+        """The job that simulates a config over a window of the ledger. Raises InvalidInput."""
+        state = (await self.product(product)).state
+        asked = backtest_request.parse(body, product, self.clock.now())
+        return await self.backtests.post(product, state, self.engine, asked)
 
     async def config(self, product: str) -> dict[str, Any]:
         """The config in force, as it was put, with its revision. Raises NotFound where none was."""
@@ -321,17 +360,23 @@ class Service:
         return {"decisions": [inline.decision_json(row) for row in rows], "next": following}
 
     async def decision(self, product: str, decision_id: str) -> dict[str, Any]:
-        """One decision with the explanation that was recorded with it. Raises NotFound."""
+        """The explanation of a decision, by its id or its nudge's. Raises NotFound."""
         await self.product(product)
-        async with self.ledger.reader() as conn:
-            found = await reader.find_ids(conn, product, ENGINE, [decision_id])
-            row = found.get(decision_id)
-            if row is None or row.type not in ("nudge_offered", "nudge_withheld"):
-                raise NotFound(f"no decision {decision_id!r} in product {product!r}")
-            answer = lookups.explanation(row, self.engine.engine_version)
-            answer["reproduced"] = await rederive.reproduced(rederive.Inputs(conn, product), row)
-            answer["delivery"], answer["responses"] = await lookups.aftermath(conn, row)
-        return answer
+        return await self.explaining.decision(product, decision_id)
+
+    async def why_not(self, product: str, session_id: str, trigger_id: str, at: int | None) -> dict[str, Any]:
+        """Why a trigger did not fire in a session at `at`, or now. Raises NotFound for an unknown session."""
+        await self.product(product)
+        return await self.explaining.why_not(product, session_id, trigger_id, at)
+
+    async def evaluation(
+        self, product: str, session_id: str, *, at: int | None = None, upto: int | None = None
+    ) -> dict[str, Any]:
+        """Every trigger's verdict as of a version of the session, as of an instant, or now."""
+        book = await self.product(product)
+        moment = await self.explaining.moment(product, session_id, at=at, upto=upto)
+        told = await self._session_json(book, moment.state(), moment.at)
+        return {"session": told, **explain.evaluation(moment)}
 
     # --- users, tours, streams -------------------------------------------------------------------
 
@@ -411,6 +456,7 @@ class Service:
 
     def _written(self, product: str, written: Sequence[Written]) -> None:
         """Wake the streams. After the commit; also for what other processes wrote."""
+        self.watching.written(product, written)
         for row, event in written:
             match event:
                 case events.NudgeOffered(user_id=str() as user_id) if _is_toast(event):

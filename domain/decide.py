@@ -209,7 +209,7 @@ def explain(verdict: Verdict, evaluation: Evaluation, situation: Situation, rule
     session, at = situation.session, situation.at
     blocked = verdict.blocked
     return {
-        "summary": sentences.summary(verdict, at),
+        "summary": sentences.summary(verdict, at, winner=evaluation.winner, lookback=rules.config.lookback),
         "state": {
             "current_state": session.state_at(at),
             "cooldown_active": session.cooldown_active(at),

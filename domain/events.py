@@ -54,7 +54,7 @@ class Action(Outside):
     """The user did something in the product."""
 
     TYPE: ClassVar[str] = "action"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"raw_url", "properties", "extra"})
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"raw_url", "properties", "extra", "body"})
 
     type: str  # pageview, click, submit, pageleave, or an explicit name
     title: str
@@ -64,6 +64,10 @@ class Action(Outside):
     timestamp_end: int | None = None
     properties: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] | None = None
+    # Of a source whose body is turned into a label here: what else that body said, without any input's
+    # value, so that a wrong label can be made anew; and the version of the code that made this one.
+    body: Mapping[str, Any] | None = None
+    labeller: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

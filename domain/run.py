@@ -7,7 +7,7 @@ state is needed that the world does not have; the caller loads it and begins the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -150,6 +150,15 @@ class Transition(NamedTuple):
     cause: str  # the type of the event
 
 
+class Unapplied(NamedTuple):
+    """An outside fact that a fold raised over: it is stored, and counts as skipped."""
+
+    fold: str  # sessions | users
+    stream: str
+    version: int
+    error: str  # exception type and place
+
+
 class Turn:
     """One batch of a session, or its due timers, against the rules in force."""
 
@@ -159,6 +168,8 @@ class Turn:
         self.transitions: list[Transition] = []
         self.evaluation: Evaluation | None = None  # the newest
         self.own = 0  # where in `stored` the batch itself begins; before it, what came due earlier
+        self.unapplied: list[Unapplied] = []
+        self.evaluates = True  # False: facts are taken in, and nothing is concluded from them
 
     # --- what callers ask ------------------------------------------------------------------------
 
@@ -209,13 +220,13 @@ class Turn:
             if plain:
                 run.append(fact)
                 continue
-            before = session.fold(state, run)
-            state = self._moved(session.evolve(before, fact), before, fact)
+            before = self._folded(state, run)
+            state = self._moved(self._evolved(before, fact), before, fact)
             run = []
             self.world.changed_sessions[session_id] = Live(state, live.next_evaluation)
             self._consequences(before, state, fact)
         if run:
-            state = session.fold(state, run)
+            state = self._folded(state, run)
         self.world.changed_sessions[session_id] = Live(state, live.next_evaluation)
         if live.state.user_id is None and state.user_id is not None:
             self._claimed(state, state.user_id, at, last)
@@ -237,9 +248,23 @@ class Turn:
             )
             stream = user_stream(user_id)
             self.stored.append(Stored(stream, fact.event_id, fact.event, at, None, user_id, incoming))
-            self.world.changed_users[user_id] = known = user.evolve(state, fact)
+            self.world.changed_users[user_id] = known = self._evolved_user(state, fact)
             if isinstance(incoming.event, events.UserIdentified):
                 self._identified(None, known, incoming.event, at, fact.event_id)
+
+    def correct(self, session_id: str, corrections: Sequence[events.ActionRelabelled], at: int) -> None:
+        """Store those corrections of the session's actions that change something; nothing is evaluated."""
+        self.evaluates = False
+        self.timers(session_id, at)
+        self.own = len(self.stored)
+        for correction in corrections:
+            state = self.world.session(session_id).state
+            before = next((a for a in state.actions if a.event_id == correction.action_id), None)
+            if before is None or session.relabelled(before, correction) == before:
+                continue
+            key = f"{correction.action_id}\0{correction.labeller}"
+            stream = session_stream(session_id)
+            self._conclude(draft(self.product, stream, correction, max(at, state.at), None, key))
 
     def rearm(self, session_id: str, at: int) -> None:
         """Recompute the next due instant under the rules in force; nothing is concluded."""
@@ -251,6 +276,31 @@ class Turn:
         self.world.changed_sessions[session_id] = Live(situation.session, next_at)
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _folded(self, state: SessionState, run: Sequence[Fact]) -> SessionState:
+        try:
+            return session.fold(state, run)
+        except Exception:  # whatever it is: one by one, to find which
+            for fact in run:
+                state = self._evolved(state, fact)
+            return state
+
+    def _evolved(self, state: SessionState, fact: Fact) -> SessionState:
+        """The session after an outside fact. No fact is refused because a fold fails over it."""
+        try:
+            return session.evolve(state, fact)
+        except Exception as error:  # whatever it is, it costs what this fact says, not the fact
+            stream = session_stream(state.session_id)
+            self.unapplied.append(Unapplied("sessions", stream, fact.version, _where(error)))
+            return session.skipped(state, fact.version, fact.at, True)
+
+    def _evolved_user(self, state: UserState, fact: Fact) -> UserState:
+        try:
+            return user.evolve(state, fact)
+        except Exception as error:  # as above
+            stream = user_stream(state.user_id)
+            self.unapplied.append(Unapplied("users", stream, fact.version, _where(error)))
+            return user.skipped(state, fact.version, fact.at)
 
     def _moved(self, after: SessionState, before: SessionState, fact: Fact) -> SessionState:
         if after.current_state != before.current_state:
@@ -332,22 +382,51 @@ class Turn:
 
     def _evaluate(self, session_id: str, at: int, cause: str | None) -> None:
         """One evaluation, and the events that record what it concluded. A failure costs no fact."""
+        if not self.evaluates:
+            self._postpone(session_id)
+            return
         situation = self._situation(session_id, at)
+        undo: Callable[[], None] | None = None
         try:
             evaluation = evaluate(situation, self.rules)
             drafts = decide(evaluation, situation, self.rules, cause)
+            self.world.changed_sessions[session_id] = Live(situation.session, evaluation.next_at)
+            if drafts:
+                undo = self._undo()
+            for made in drafts:
+                self._conclude(made)
+        except Missing:
+            raise
         except Exception as error:  # whatever it is: facts are stored, and the failure is one
+            if undo is not None:
+                undo()
             failed = events.EvaluationFailed(_where(error), self.now)
             live = self.world.session(session_id)
             self.world.changed_sessions[session_id] = Live(live.state, None)
             self._conclude(draft(self.product, session_stream(session_id), failed, at, cause, ""))
             return
         self.evaluation = evaluation
-        self.world.changed_sessions[session_id] = Live(situation.session, evaluation.next_at)
-        for made in drafts:
-            self._conclude(made)
         if any(_takes_slot(made.event) for made in drafts):
             self.rearm(session_id, at)  # it closed gates that were open: look again when they open
+
+    def _undo(self) -> Callable[[], None]:
+        """Takes back what is concluded from here on."""
+        stored, transitions = len(self.stored), len(self.transitions)
+        sessions, users = dict(self.world.changed_sessions), dict(self.world.changed_users)
+
+        def undo() -> None:
+            del self.stored[stored:], self.transitions[transitions:]
+            self.world.changed_sessions, self.world.changed_users = sessions, users
+
+        return undo
+
+    def _postpone(self, session_id: str) -> None:
+        """No evaluation at instants that have passed; what waits for a later one waits on."""
+        live = self.world.session(session_id)
+        due = live.next_evaluation
+        self.world.changed_sessions[session_id] = Live(
+            live.state, None if due is None else max(due, self.now)
+        )
 
     def _conclude(self, made: Draft) -> str:
         """Take an engine event into the world; its id."""

@@ -7,7 +7,7 @@ history never stops a replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -394,21 +394,22 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
             return _timed_out(state, at, timed_out.cooldown)
         case events.ActionRelabelled() as correction:
             return replace(
-                state, actions=state.actions.relabelled(correction.action_id, _new_label(correction))
+                state,
+                actions=state.actions.relabelled(
+                    correction.action_id, lambda action: relabelled(action, correction)
+                ),
             )
         case _:  # facts that do not move the session: nudge_shown, goals, assistant messages …
             return state
 
 
-def _new_label(correction: events.ActionRelabelled) -> Callable[[ActionFact], ActionFact]:
-    def change(action: ActionFact) -> ActionFact:
-        return action._replace(
-            type=correction.type or action.type,
-            title=correction.title or action.title,
-            url=correction.canonical_url or action.url,
-        )
-
-    return change
+def relabelled(action: ActionFact, correction: events.ActionRelabelled) -> ActionFact:
+    """The action with its corrected label; fields that are None stay as they were."""
+    return action._replace(
+        type=correction.type or action.type,
+        title=correction.title or action.title,
+        url=correction.canonical_url or action.url,
+    )
 
 
 def _runs(state: SessionState, tour: events.TourStep | events.TourEnded) -> bool:
@@ -449,6 +450,12 @@ def _counted(
         holdout,
     )
     return replace(state, offers=(*state.offers, made))
+
+
+def skipped(state: SessionState, version: int, at: int, outside: bool) -> SessionState:
+    """The state after an event of its stream that nothing could be made of: only counted, and noted."""
+    counted = replace(state, version=version, at=at, last_event_at=at if outside else state.last_event_at)
+    return _anomaly(counted, "cannot be applied")
 
 
 def fold(state: SessionState, facts: Iterable[Fact]) -> SessionState:

@@ -43,6 +43,18 @@ class Ruleset:
             _reads_properties(trigger.criteria) for trigger in settings.triggers
         )
 
+    def limited(self, settings: config.Config) -> Ruleset:
+        """These rules under other limits, or without some of the triggers; criteria stay as they are.
+
+        The two share their memos, so a history need not be matched anew.
+        """
+        other = Ruleset.__new__(Ruleset)
+        other.__dict__.update(self.__dict__)
+        known = {trigger.id: criterion for trigger, criterion in self.criteria}
+        other.config = settings
+        other.criteria = tuple((trigger, known[trigger.id]) for trigger in settings.triggers)
+        return other
+
 
 def _reads_properties(node: config.Node) -> bool:
     if isinstance(node, config.Group):

@@ -63,6 +63,11 @@ def evolve(state: UserState, fact: Fact) -> UserState:
             return state
 
 
+def skipped(state: UserState, version: int, at: int) -> UserState:
+    """The state after an event of its stream that nothing could be made of: only counted."""
+    return replace(state, version=version, at=at)
+
+
 def _linked(state: UserState, linked: events.UserLinked) -> UserState:
     if linked.merged_into is not None:
         return replace(state, merged_into=linked.merged_into)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 
 from domain.envelope import NewEvent, Recorded
 
@@ -103,32 +104,65 @@ def chain_hash(previous: bytes, product_seq: int, version: int, recorded_at: int
     ).digest()
 
 
+class Newest(NamedTuple):
+    """What a stream's next event must follow."""
+
+    version: int
+    at: int
+    recorded_at: int
+
+
+class Walk:
+    """One product's events, looked at one after the other in the order of their sequence."""
+
+    __slots__ = ("_whole", "position", "previous", "seq", "streams")
+
+    def __init__(self, seq: int = 0, previous: bytes = START) -> None:
+        """`seq` and `previous`: the place before the first event."""
+        self.seq, self.previous, self.position = seq, previous, 0
+        self.streams: dict[str, Newest] = {}  # in the order in which they were last written
+        self._whole = seq == 0  # else the first event seen of a stream is taken as it is
+
+    def fault(self, row: Recorded) -> str | None:
+        """What is wrong with the next event; None: nothing. The walk goes on behind it in either case."""
+        stream, version, previous = row.stream, row.version, self.previous
+        before = self.streams.pop(stream, None)
+        if before is None:
+            before = Newest(0 if self._whole else version - 1, row.at, row.recorded_at)
+        seq, position = self.seq, self.position
+        self.seq, self.previous, self.position = row.product_seq, row.chain_hash, row.position
+        self.streams[stream] = Newest(version, row.at, row.recorded_at)
+        if row.product_seq != seq + 1:
+            return f"follows sequence {seq}"
+        if version != before.version + 1:
+            return f"follows version {before.version} of its stream"
+        if row.position and row.position <= position:
+            return f"stands at position {row.position}, after position {position}"
+        try:
+            content = content_hash(without_place(row))
+            link = chain_hash(previous, row.product_seq, version, row.recorded_at, row.content_hash)
+        except (TypeError, ValueError, AttributeError):
+            return "a column holds another kind of value"
+        if content != row.content_hash:
+            return "its content is not what was hashed"
+        if link != row.chain_hash:
+            return "the chain is broken: it does not continue from the event before"
+        if row.at < before.at:
+            return "its instant lies before the stream's last"
+        if row.recorded_at < before.recorded_at:
+            return "it was recorded before the stream's last"
+        return None
+
+
 def verify(rows: Iterable[Recorded], *, seq: int = 0, previous: bytes = START) -> list[str]:
     """What is wrong with one product's events, given in the order of their sequence; empty: nothing.
 
     `seq` and `previous`: the place before the first row. Gaps in streams' versions show only where the
     rows start at the product's first.
     """
-    faults: list[str] = []
-    versions: dict[str, int] = {}
-    whole = seq == 0
-    for row in rows:
-        where = f"product {row.product}, sequence {row.product_seq}"
-        if row.product_seq != seq + 1:
-            faults.append(f"{where}: follows {seq}")
-        before = versions.get(row.stream, 0 if whole else row.version - 1)
-        if row.version != before + 1:
-            faults.append(f"{where}: version {row.version} of {row.stream} follows {before}")
-        if content_hash(without_place(row)) != row.content_hash:
-            faults.append(f"{where}: its content is not what was hashed")
-        if (
-            chain_hash(previous, row.product_seq, row.version, row.recorded_at, row.content_hash)
-            != row.chain_hash
-        ):
-            faults.append(f"{where}: the chain is broken")
-        seq, previous = row.product_seq, row.chain_hash
-        versions[row.stream] = row.version
-    return faults
+    walk = Walk(seq, previous)
+    found = ((row, walk.fault(row)) for row in rows)
+    return [f"product {row.product}, sequence {row.product_seq}: {what}" for row, what in found if what]
 
 
 def without_place(row: Recorded) -> NewEvent:

@@ -72,3 +72,17 @@ def ruleset(product: str, revision: Revision | None, predicates: Predicates = no
     """The rules of a revision; without one, no triggers and the default timings."""
     raw = revision.config if revision is not None else {"schema": 1, "product_id": product}
     return Ruleset(config_parse.parse(raw), revision.revision if revision else None, predicates)
+
+
+def trigger_names(state: ProductState, trigger_ids: Iterable[str]) -> dict[str, str]:
+    """The newest name of each of these triggers, by id; without those that no revision has."""
+    lacking = set(trigger_ids)
+    names: dict[str, str] = {}
+    for revision in reversed(state.revisions):
+        if not lacking:
+            break
+        for trigger in config_parse.parse(revision.config).triggers:
+            if trigger.id in lacking:
+                names[trigger.id] = trigger.name
+                lacking.discard(trigger.id)
+    return names

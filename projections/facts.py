@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import codec, errors, events
-from domain.envelope import Recorded
+from domain import codec, errors, events, session, user
+from domain.envelope import OUTSIDE, Recorded
 from domain.instants import text
-from domain.session import Fact
+from domain.session import Fact, SessionState
+from domain.user import UserState
 from eventstore import keys
+from projections import poison
+from projections.poison import Poisoned
+from projections.readable import Readable
 
+S = TypeVar("S")
 ERASED = "(erased)"
 
 
-def fact(row: Recorded, data_keys: Mapping[str, bytes] | None = None) -> Fact:
+def fact(row: Readable, data_keys: Mapping[str, bytes] | None = None) -> Fact:
     """The fact of a row; `data_keys` None: personal fields are not wanted."""
     clear = orjson.loads(row.data)
     personal = None if data_keys is None else personal_of(row, data_keys)
@@ -25,11 +30,58 @@ def fact(row: Recorded, data_keys: Mapping[str, bytes] | None = None) -> Fact:
     return Fact(row.version, row.at, row.occurred_at, row.event_id, clear.get("user_id"), event)
 
 
-def facts(rows: Iterable[Recorded], data_keys: Mapping[str, bytes] | None = None) -> list[Fact]:
+def facts(rows: Iterable[Readable], data_keys: Mapping[str, bytes] | None = None) -> list[Fact]:
     return [fact(row, data_keys) for row in rows]
 
 
-def personal_of(row: Recorded, data_keys: Mapping[str, bytes]) -> dict[str, Any] | None:
+def folded_session(
+    state: SessionState, rows: Sequence[Readable], data_keys: Mapping[str, bytes] | None = None
+) -> tuple[SessionState, list[Poisoned]]:
+    """The session after more rows of its stream, and the events of these that cannot be applied.
+
+    Those are skipped: a session with one bad event is as good as it can be, and no other suffers.
+    """
+    try:
+        return session.fold(state, facts(rows, data_keys)), []
+    except Exception:  # whatever it is: one by one, to find which
+        return _one_by_one("sessions", session.evolve, _skip_in_session, state, rows, data_keys)
+
+
+def folded_user(state: UserState, rows: Sequence[Readable]) -> tuple[UserState, list[Poisoned]]:
+    """The same for a user's stream."""
+    try:
+        return user.fold(state, facts(rows)), []
+    except Exception:  # as above
+        return _one_by_one("users", user.evolve, _skip_in_user, state, rows, None)
+
+
+def _one_by_one(
+    projection: str,
+    evolve: Callable[[S, Fact], S],
+    skip: Callable[[S, Readable], S],
+    state: S,
+    rows: Iterable[Readable],
+    data_keys: Mapping[str, bytes] | None,
+) -> tuple[S, list[Poisoned]]:
+    found: list[Poisoned] = []
+    for row in rows:
+        try:
+            state = evolve(state, fact(row, data_keys))
+        except Exception as error:  # whatever it is, it costs this event alone
+            found.append(poison.poisoned(projection, row, error))
+            state = skip(state, row)
+    return state, found
+
+
+def _skip_in_session(state: SessionState, row: Readable) -> SessionState:
+    return session.skipped(state, row.version, row.at, row.origin == OUTSIDE)
+
+
+def _skip_in_user(state: UserState, row: Readable) -> UserState:
+    return user.skipped(state, row.version, row.at)
+
+
+def personal_of(row: Readable, data_keys: Mapping[str, bytes]) -> dict[str, Any] | None:
     """The unsealed personal fields; None where there are none or the key is gone."""
     if row.sealed is None or row.key_id is None:
         return None

@@ -7,7 +7,9 @@ All derived. Their rows are what lists and look-ups by user read; what a session
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,11 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import events
-from domain.envelope import Recorded, name_in
+from domain.envelope import Recorded, name_in, session_stream
 from domain.instants import text
 from domain.run import Live
 from eventstore import statements
 from eventstore.shortcut import Statement
+from projections import poison
+from projections.poison import Poisoned
+from projections.tables import ATTRIBUTION
 
 
 class Written(NamedTuple):
@@ -57,50 +62,140 @@ _SESSIONS_POSTGRESQL = (
     + ", ".join(f"(value ->> {index})::{kind}" for index, kind in enumerate(_COLUMNS.values()))
     + f" FROM json_array_elements($1::json) WHERE true{_UPSERT}"
 )
-_DECISIONS = sa.text(
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """A statement, for the live tables and for those that a rebuild fills beside them."""
+
+    live: sa.TextClause
+    beside: sa.TextClause
+
+
+def beside(text: str) -> str:
+    """The statement against the tables that a rebuild fills."""
+    return _TABLES.sub(r"rebuilt_\1", text)
+
+
+_TABLES = re.compile(r"\b(sessions|decisions|nudges)\b")
+
+
+def _write(text: str, *nullable: str) -> Write:
+    """`nullable`: text parameters that may be NULL, whose type PostgreSQL must be told."""
+
+    def typed(text: str) -> sa.TextClause:
+        return sa.text(text).bindparams(*(sa.bindparam(name, type_=sa.Text) for name in nullable))
+
+    return Write(typed(text), typed(beside(text)))
+
+
+_DECISIONS = _write(
     "INSERT INTO decisions (position, product, decision_id, outcome, trigger_id, session_id, user_id, at,"
     " reason, summary, batch_id) VALUES (:position, :product, :decision_id, :outcome, :trigger_id,"
-    " :session_id, :user_id, :at, :reason, :summary, :batch_id)"
-).bindparams(sa.bindparam("user_id", type_=sa.Text))
-_NUDGES = sa.text(
-    "INSERT INTO nudges (product, nudge_id, session_id, user_id, trigger_id, position, at, expires_at)"
-    " VALUES (:product, :nudge_id, :session_id, :user_id, :trigger_id, :position, :at, :expires_at)"
-).bindparams(sa.bindparam("user_id", type_=sa.Text))
-_SHOWN = sa.text(
+    " :session_id, :user_id, :at, :reason, :summary, :batch_id)",
+    "user_id",
+)
+_NUDGES = _write(
+    "INSERT INTO nudges (product, nudge_id, session_id, user_id, trigger_id, position, at, expires_at, goal)"
+    " VALUES (:product, :nudge_id, :session_id, :user_id, :trigger_id, :position, :at, :expires_at, :goal)",
+    "user_id",
+    "goal",
+)
+_SHOWN = _write(
     "UPDATE nudges SET shown_tab = :tab, shown_at = :at"
-    " WHERE product = :product AND nudge_id = :nudge_id AND shown_at IS NULL"
-).bindparams(sa.bindparam("tab", type_=sa.Text))
-_CLOSED = sa.text(
+    " WHERE product = :product AND nudge_id = :nudge_id AND shown_at IS NULL",
+    "tab",
+)
+_CLOSED = _write(
     "UPDATE nudges SET closed_at = :at, closed_reason = :reason"
     " WHERE product = :product AND nudge_id = :nudge_id AND closed_at IS NULL"
 )
+# A goal counts for the offers made before it, in the ledger's order and within ATTRIBUTION: for its user's,
+# and where the user of either is unknown for those of its session.
+_OF_GOAL = (
+    "product = :product AND nudge_id IN ("
+    "SELECT nudge_id FROM nudges WHERE product = :product AND user_id = :user_id"
+    " UNION ALL SELECT decision_id FROM decisions WHERE product = :product AND session_id = :session_id"
+    " AND outcome = 'offered')"
+    " AND (user_id = :user_id OR user_id IS NULL OR :user_id IS NULL)"
+    " AND goal = :goal AND at BETWEEN :since AND :at AND position < :position"
+)
+_REACHED = _write(
+    f"UPDATE nudges SET goal_at = :at WHERE {_OF_GOAL} AND goal_at IS NULL", "user_id", "session_id"
+)
+_NUDGES_OF_GOAL = _write(f"SELECT nudge_id FROM nudges WHERE {_OF_GOAL}", "user_id", "session_id")
+ORDER = (_DECISIONS, _NUDGES, _SHOWN, _CLOSED, _REACHED)  # rows first, then what changes them
 
 
-def statements_of(written: Sequence[Written], sessions: Iterable[tuple[str, Live]]) -> list[Statement]:
-    """What `apply` does, as statements for SQLite's own driver."""
-    rows = [session_row(product, live) for product, live in sessions]
-    found: list[Statement] = []
-    if rows:
-        found.append((_SESSIONS_SQLITE.replace("$1", "?"), (orjson.dumps(rows).decode(),)))
-    found += [(statement.text, row) for item in written for statement, row in _changes(item)]
+class Changes(NamedTuple):
+    """What a group's events change in the tables."""
+
+    sessions: list[tuple[Any, ...]]  # rows
+    writes: list[tuple[Write, dict[str, Any]]]
+    poisoned: list[Poisoned]  # events whose rows could not be made; all the others' are here
+
+
+def changes(
+    written: Iterable[Written], sessions: Iterable[tuple[str, Live]], poisoned: Iterable[Poisoned] = ()
+) -> Changes:
+    """What these events and sessions come to. An event whose row cannot be made costs that row alone.
+
+    `poisoned`: events that are known already to be poison.
+    """
+    found = Changes([], [], list(poisoned))
+    for product, live in sessions:
+        try:
+            found.sessions.append(session_row(product, live))
+        except Exception as error:  # whatever it is: facts are stored, and the other rows written
+            state = live.state
+            stream = session_stream(state.session_id)
+            found.poisoned.append(Poisoned("sessions", product, stream, state.version, poison.where(error)))
+    for item in written:
+        for projection, writes_of in WRITERS:
+            try:
+                found.writes.extend(writes_of(item))
+            except Exception as error:  # as above
+                found.poisoned.append(poison.poisoned(projection, item.row, error))
     return found
 
 
-async def apply(
-    conn: AsyncConnection, written: Sequence[Written], sessions: Iterable[tuple[str, Live]]
-) -> None:
+def statements_of(changes: Changes) -> list[Statement]:
+    """What `apply` does, as statements for SQLite's own driver."""
+    found: list[Statement] = []
+    if changes.sessions:
+        found.append((_SESSIONS_SQLITE.replace("$1", "?"), (orjson.dumps(changes.sessions).decode(),)))
+    found += [(write.live.text, row) for write, row in changes.writes]
+    found += [(poison.INSERT.text, poison.parameters(each)) for each in changes.poisoned]
+    return found
+
+
+async def apply(conn: AsyncConnection, changes: Changes) -> None:
     """Write what the group's events change. Inside their transaction."""
-    rows = [session_row(product, live) for product, live in sessions]
-    if rows:
+    await _apply(conn, changes, aside=False)
+
+
+async def nudges_of_goal(conn: AsyncConnection, goal: Mapping[str, Any]) -> list[str]:
+    """The nudges for which a goal counts, by the parameters of the write that says it was reached."""
+    return list((await conn.scalars(_NUDGES_OF_GOAL.live, goal)).all())
+
+
+async def apply_beside(conn: AsyncConnection, changes: Changes, now: int) -> None:
+    """The same into the tables of a rebuild; poison is noticed `now`."""
+    await _apply(conn, changes, aside=True, now=now)
+
+
+async def _apply(conn: AsyncConnection, changes: Changes, *, aside: bool, now: int | None = None) -> None:
+    if changes.sessions:
         upsert = _SESSIONS_SQLITE if conn.dialect.name == "sqlite" else _SESSIONS_POSTGRESQL
-        await statements.execute(conn, upsert, orjson.dumps(rows).decode())
-    batches: dict[sa.TextClause, list[dict[str, Any]]] = {}
-    for item in written:
-        for statement, row in _changes(item):
-            batches.setdefault(statement, []).append(row)
-    for statement in (_DECISIONS, _NUDGES, _SHOWN, _CLOSED):
-        if statement in batches:
-            await conn.execute(statement, batches[statement])
+        rows = orjson.dumps(changes.sessions).decode()
+        await statements.execute(conn, beside(upsert) if aside else upsert, rows)
+    batches: dict[Write, list[dict[str, Any]]] = {}
+    for write, row in changes.writes:
+        batches.setdefault(write, []).append(row)
+    for write in ORDER:
+        if write in batches:
+            await conn.execute(write.beside if aside else write.live, batches[write])
+    await poison.note(conn, changes.poisoned, now)
 
 
 def session_row(product: str, live: Live) -> tuple[Any, ...]:
@@ -120,7 +215,13 @@ def session_row(product: str, live: Live) -> tuple[Any, ...]:
     )
 
 
-def _changes(item: Written) -> list[tuple[sa.TextClause, dict[str, Any]]]:
+def _decisions(item: Written) -> list[tuple[Write, dict[str, Any]]]:
+    if isinstance(item.event, (events.NudgeOffered, events.NudgeWithheld)):
+        return [(_DECISIONS, decision_row(item))]
+    return []
+
+
+def _nudges(item: Written) -> list[tuple[Write, dict[str, Any]]]:
     row = item.row
     match item.event:
         case events.NudgeOffered() as offered:
@@ -133,21 +234,46 @@ def _changes(item: Written) -> list[tuple[sa.TextClause, dict[str, Any]]]:
                 "position": row.position,
                 "at": row.at,
                 "expires_at": offered.expires_at,
+                "goal": offered.goal,
             }
-            return [(_DECISIONS, decision_row(item)), (_NUDGES, nudge)]
-        case events.NudgeWithheld():
-            return [(_DECISIONS, decision_row(item))]
+            return [(_NUDGES, nudge)]
         case events.NudgeShown() as shown:
             return [(_SHOWN, _nudge_change(row, shown.nudge_id) | {"tab": shown.tab_id})]
         case events.NudgeClosed() as closed:
             nudge_id = name_in(row.stream)
             return [(_CLOSED, _nudge_change(row, nudge_id) | {"reason": closed.reason})]
+        case events.GoalReached() as reached:
+            return [(_REACHED, _goal_change(row, reached.goal_id))]
         case _:
             return []
 
 
+WRITERS = (("decisions", _decisions), ("nudges", _nudges))
+# Which projections' rows an event of a type makes or changes; every other type concerns neither.
+TYPES: Mapping[str, tuple[str, ...]] = {
+    events.NudgeOffered.TYPE: ("decisions", "nudges"),
+    events.NudgeWithheld.TYPE: ("decisions",),
+    events.NudgeShown.TYPE: ("nudges",),
+    events.NudgeClosed.TYPE: ("nudges",),
+    events.GoalReached.TYPE: ("nudges",),
+}
+
+
 def _nudge_change(row: Recorded, nudge_id: str) -> dict[str, Any]:
     return {"product": row.product, "nudge_id": nudge_id, "at": row.at}
+
+
+def _goal_change(row: Recorded, goal_id: str) -> dict[str, Any]:
+    kind, _, name = row.stream.partition("-")
+    return {
+        "product": row.product,
+        "user_id": orjson.loads(row.data).get("user_id"),
+        "session_id": name if kind == "session" else None,
+        "goal": goal_id,
+        "at": row.at,
+        "since": row.at - ATTRIBUTION,
+        "position": row.position,
+    }
 
 
 def session_of(row: Recorded) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import session
-from domain.envelope import Recorded, name_in, nudge_stream
-from domain.instants import text
+from domain.envelope import Recorded
 from domain.session import SessionState
 from eventstore import reader, schema
 from projections import facts, tables
@@ -38,9 +35,9 @@ class Secrets(NamedTuple):
     token_secret: str | None
 
 
-def session_of(session_id: str, rows: Iterable[Recorded]) -> SessionState:
-    """The session that these rows tell, without personal fields."""
-    return session.fold(SessionState(session_id), facts.facts(rows))
+def session_of(session_id: str, rows: Sequence[Recorded]) -> SessionState:
+    """The session that these rows tell, without personal fields; events that cannot be applied skipped."""
+    return facts.folded_session(SessionState(session_id), rows)[0]
 
 
 async def armed(conn: AsyncConnection) -> list[tuple[str, str, int]]:
@@ -62,6 +59,19 @@ async def overdue(conn: AsyncConnection, before: int, most: int) -> list[tuple[s
         .limit(most)
     )
     return [(product, session_id, due) for product, session_id, due in rows]
+
+
+async def due_of(
+    conn: AsyncConnection, product: str, session_ids: Sequence[str]
+) -> dict[tuple[str, str], int]:
+    """When each of these sessions is to be looked at next, by (product, session); without those that idle."""
+    t = tables.sessions
+    rows = await conn.execute(
+        sa.select(t.c.session_id, t.c.next_due).where(
+            t.c.product == product, t.c.session_id.in_(session_ids), t.c.next_due.is_not(None)
+        )
+    )
+    return {(product, session_id): due for session_id, due in rows}
 
 
 async def secrets(conn: AsyncConnection, product: str) -> Secrets | None:
@@ -158,70 +168,3 @@ async def open_nudges(conn: AsyncConnection, product: str, user_id: str, now: in
         )
     ).all()
     return await reader.read_positions(conn, list(positions)) if positions else []
-
-
-# --- decisions, told ---------------------------------------------------------------------------------
-
-
-def explanation(row: Recorded, engine_now: str) -> dict[str, Any]:
-    """A decision with the explanation that was recorded with it."""
-    data = orjson.loads(row.data)
-    recorded = data["explanation"]
-    offered = row.type == "nudge_offered"
-    return {
-        "decision_id": row.event_id,
-        "nudge_id": row.event_id if offered else None,
-        "outcome": "offered" if offered else "withheld",
-        "trigger_id": data["trigger_id"],
-        "session_id": name_in(row.stream),
-        "user_id": data.get("user_id"),
-        "at": text(row.at),
-        "noticed_at": text(data["noticed_at"]),
-        "position": row.position,
-        "reason": data.get("reason", "ok"),
-        "summary": recorded["summary"],
-        "config_revision": row.config_revision,
-        "engine_version_then": row.engine_version,
-        "engine_version_now": engine_now,
-        "reproduced": None,
-        "state": recorded["state"],
-        "read": recorded["read"],
-        "criteria": recorded["criteria"],
-        "gates": recorded["gates"],
-        "blocked_by": recorded["blocked_by"],
-        "would_fire_if": [],
-        "other_triggers": recorded["other_triggers"],
-        "tours": recorded["tours"],
-        "delivery": [],
-        "responses": [],
-    }
-
-
-ANSWERS = frozenset(
-    {"nudge_shown", "nudge_dismissed", "option_clicked", "tour_started", "tour_ended", "goal_reached"}
-)
-
-
-async def aftermath(conn: AsyncConnection, row: Recorded) -> tuple[list[Row], list[Row]]:
-    """(delivery, responses) of an offer: what its own stream and its session's say afterwards."""
-    if row.type != "nudge_offered":
-        return [], []
-    delivery: list[Row] = [
-        _step(r) for r in await reader.read_stream(conn, row.product, nudge_stream(row.event_id))
-    ]
-    responses: list[Row] = []
-    following = await reader.read_stream(conn, row.product, row.stream, after_version=row.version, limit=500)
-    for later in following:
-        data = orjson.loads(later.data)
-        if later.type == "nudge_offered":
-            break
-        answers = later.type in ANSWERS and data.get("nudge_id", row.event_id) == row.event_id
-        if answers or (later.type == "chat_message" and data.get("role") == "user"):
-            responses.append(_step(later))
-    return delivery, responses
-
-
-def _step(row: Recorded) -> dict[str, Any]:
-    data = orjson.loads(row.data)
-    kept = {k: v for k, v in data.items() if k not in ("timings", "explanation", "message")}
-    return {"type": row.type, "at": text(row.at), "event_id": row.event_id, "data": kept}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import codec, session, triggers, user
+from domain import codec, config, triggers
 from domain.decide import decide
 from domain.envelope import PRODUCT_STREAM, Recorded, name_in
 from domain.finding import Finding
@@ -52,9 +52,13 @@ def agrees(recorded: Any, derived: Any) -> bool:
 
 
 class Inputs:
-    """Streams and rulesets of one product, read once."""
+    """Streams and rulesets of one product, read once.
 
-    def __init__(self, conn: AsyncConnection, product: str) -> None:
+    They come from the ledger; a subclass that overrides `read` and `keys` takes them from elsewhere, and
+    needs no connection.
+    """
+
+    def __init__(self, conn: AsyncConnection | None, product: str) -> None:
         self._conn, self._product = conn, product
         self._streams: dict[str, list[Recorded]] = {}
         self._rules: dict[str | None, Ruleset] = {}
@@ -64,8 +68,18 @@ class Inputs:
         if stream not in self._streams:
             if len(self._streams) > 200:
                 self._streams.clear()
-            self._streams[stream] = await reader.read_stream(self._conn, self._product, stream)
+            self._streams[stream] = await self.read(stream)
         return self._streams[stream]
+
+    async def read(self, stream: str) -> list[Recorded]:
+        """A stream whole, in its order."""
+        assert self._conn is not None
+        return await reader.read_stream(self._conn, self._product, stream)
+
+    async def keys(self, rows: Sequence[Recorded]) -> Mapping[str, bytes]:
+        """The data keys that these rows are sealed under, as far as they still exist."""
+        assert self._conn is not None
+        return await facts.keys_of(self._conn, rows)
 
     async def rules(self, revision: str | None) -> Ruleset | None:
         """The rules of a revision; None where the product's stream does not know it."""
@@ -80,23 +94,26 @@ class Inputs:
 
     async def session(self, stream: str, version: int, personal: bool) -> SessionState:
         rows = (await self.rows(stream))[:version]
-        keys = await facts.keys_of(self._conn, rows) if personal else None
-        return session.fold(SessionState(name_in(stream)), facts.facts(rows, keys))
+        keys = await self.keys(rows) if personal else None
+        return facts.folded_session(SessionState(name_in(stream)), rows, keys)[0]
 
     async def user(self, name: str, read: Mapping[str, int]) -> UserState:
         stream = f"user-{name}"
         rows = (await self.rows(stream))[: read.get(stream, 0)]
-        return user.fold(UserState(name), facts.facts(rows))
+        return facts.folded_user(UserState(name), rows)[0]
 
 
-def _recorded_findings(criteria: Mapping[str, Any]) -> dict[str, Finding]:
-    """The findings of predicates, as they were recorded: replay reads them and calls nothing."""
-    if "conditions" in criteria:
+def recorded_findings(node: config.Node, criteria: Mapping[str, Any]) -> dict[str, Finding]:
+    """The findings of predicates by name, as they were recorded: replay reads them and calls nothing.
+
+    `node` and `criteria`: a trigger's criteria in its config, and what was recorded of them.
+    """
+    if isinstance(node, config.Group):
         found: dict[str, Finding] = {}
-        for child in criteria["conditions"]:
-            found |= _recorded_findings(child)
+        for child, recorded in zip(node.conditions, criteria.get("conditions", ()), strict=False):
+            found |= recorded_findings(child, recorded)
         return found
-    if criteria["type"] != "predicate":
+    if not isinstance(node, config.Predicate) or criteria.get("type") != "predicate":
         return {}
     finding = Finding(
         "predicate",
@@ -106,7 +123,13 @@ def _recorded_findings(criteria: Mapping[str, Any]) -> dict[str, Finding]:
         tuple(criteria["evidence"]),
         detail=criteria.get("detail"),
     )
-    return {criteria["required"]: finding}
+    return {node.predicate: finding}
+
+
+def served(rules: Ruleset, data: Mapping[str, Any]) -> dict[str, Finding]:
+    """The findings of predicates that a recorded decision's data holds, by name."""
+    trigger = next((t for t in rules.config.triggers if t.id == data["trigger_id"]), None)
+    return recorded_findings(trigger.criteria, data["explanation"]["criteria"]) if trigger is not None else {}
 
 
 async def derive(inputs: Inputs, row: Recorded) -> Derived | None:
@@ -120,7 +143,7 @@ async def derive(inputs: Inputs, row: Recorded) -> Derived | None:
     known = await inputs.rules(row.config_revision)
     if known is None:
         return None
-    findings = _recorded_findings(explanation["criteria"])
+    findings = served(known, data)
 
     def serve(name: str, window: Sequence[ActionFact], at: int) -> Finding:
         return findings.get(name) or Finding("predicate", None, required=name, detail="not recorded")

@@ -1,111 +1,96 @@
-"""Replay: every recorded decision and timeout derived again from its recorded inputs, and compared.
+"""Replay: one pass over the ledger that executes every recorded turn again and compares.
 
-A decision recorded what it read (`read`: stream and version), when (`at`, `noticed_at`) and under which
-config revision. Folding those streams to those versions and evaluating again must give the same bytes.
+Model answers, ids, instants and findings of predicates are served from the record; everything else the turn
+works out anew, on states folded from the record. What is found does not depend on how the ledger is shared
+out among processes, nor on the database.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import events
-from domain.envelope import Recorded, session_stream
-from domain.machine import THINKING
+from domain.envelope import PRODUCT_STREAM, session_stream
 from eventstore import reader
-from projections import facts, rederive
-from projections.rederive import DECISIONS, Inputs
+from projections import configs, units
+from projections.divergence import Report
+from projections.partition import Components
+from projections.recheck import Checker
+from projections.rulebook import Rulebook
+from projections.units import Cutter, Unit
+
+PAGE = 2_000
 
 
-class Divergence(NamedTuple):
-    """A recorded fact that the same inputs do not give again."""
+class Scope(NamedTuple):
+    """What of the ledger is replayed, and which share of it falls to this process."""
 
-    product: str
-    stream: str
-    position: int
-    what: str
-    recorded: Any
-    derived: Any
-
-
-@dataclass(slots=True)
-class Report:
-    """What a replay found."""
-
-    decisions: int = 0
-    timeouts: int = 0
-    erased: int = 0
-    unknown: int = 0  # cannot be derived: a predicate is missing or changed
-    divergences: list[Divergence] = field(default_factory=list)
+    start: int = 1  # positions, both included
+    end: int | None = None  # None: the head
+    product: str | None = None
+    session_id: str | None = None  # only what concerns this session is reported
+    share: int = 0
+    shares: int = 1
+    components: Mapping[str, Components] = {}  # by product; needed for a session, or for several shares
 
 
-async def replay(
-    conn: AsyncConnection,
-    *,
-    product: str | None = None,
-    session_id: str | None = None,
-    start: int = 1,
-    end: int | None = None,
-) -> AsyncIterator[tuple[int, Report]]:
-    """Replay in ledger order; yields the position reached and the report so far, then the final one.
+WHOLE = Scope()
 
-    `start` and `end` are positions, both included.
-    """
+
+async def replay(conn: AsyncConnection, scope: Scope = WHOLE) -> AsyncIterator[tuple[int, Report]]:
+    """Replay in ledger order; yields the position reached and the report so far, at last the whole report."""
+    end = await reader.head(conn) if scope.end is None else scope.end
     report = Report()
-    inputs: dict[str, Inputs] = {}
-    position = start - 1
-    while True:
-        rows = await reader.read_all(conn, after=position, limit=2_000, up_to=end)
-        for row in rows:
-            if product is not None and row.product != product:
-                continue
-            if session_id is not None and row.stream != session_stream(session_id):
-                continue
-            mine = inputs.setdefault(row.product, Inputs(conn, row.product))
-            if row.type in DECISIONS:
-                await _check_decision(mine, row, report)
-            elif row.type == "interaction_timed_out":
-                await _check_timeout(mine, row, report)
-        if not rows:
-            break
+    if scope.start > end:
+        yield end, report
+        return
+    begin, last = await units.whole(conn, scope.start, end)
+    through = _Pass(conn, scope._replace(end=end), begin, report)
+    cutter, position = Cutter(), begin - 1
+    while rows := await units.page(conn, position, last, PAGE):
         position = rows[-1].position
-        yield position, report
-    yield position, report
+        for unit in cutter.feed(rows):
+            await through.take(unit)
+        yield min(position, end), report
+    for unit in cutter.finish():
+        await through.take(unit)
+    yield end, report
 
 
-async def _check_decision(inputs: Inputs, row: Recorded, report: Report) -> None:
-    report.decisions += 1
-    derived = await rederive.derive(inputs, row)
-    same = rederive.confirmed(derived, row) if derived is not None else None
-    if same is None or derived is None:
-        report.unknown += 1
-        return
-    if same:
-        return
-    report.divergences.append(
-        Divergence(
-            row.product,
-            row.stream,
-            row.position,
-            row.type,
-            orjson.loads(row.data),
-            orjson.loads(derived.events[row.event_id]) if row.event_id in derived.events else None,
-        )
-    )
+class _Pass:
+    def __init__(self, conn: AsyncConnection, scope: Scope, begin: int, report: Report) -> None:
+        self._conn, self._scope, self._begin, self._report = conn, scope, begin, report
+        self._checkers: dict[str, Checker] = {}
 
+    async def take(self, unit: Unit) -> None:
+        product = unit.product
+        if self._scope.product is not None and product != self._scope.product:
+            return
+        if unit.stream == PRODUCT_STREAM or self._mine(unit):
+            await (await self._checker(product)).check(unit)
 
-async def _check_timeout(inputs: Inputs, row: Recorded, report: Report) -> None:
-    report.timeouts += 1
-    before = await inputs.session(row.stream, row.version - 1, False)
-    recorded = facts.fact(row).event
-    assert isinstance(recorded, events.InteractionTimedOut)
-    derived = (before.timeout_due, before.current_state, before.timeout, before.cooldown)
-    written = (row.at, recorded.previous_state, recorded.timeout, recorded.cooldown)
-    if derived != written or before.current_state == THINKING:
-        report.divergences.append(
-            Divergence(row.product, row.stream, row.position, row.type, written, derived)
-        )
+    def _mine(self, unit: Unit) -> bool:
+        scope = self._scope
+        known = scope.components.get(unit.product)
+        if known is None:
+            return scope.shares == 1
+        if scope.session_id is not None:
+            return known.of(unit.stream) == known.of(session_stream(scope.session_id))
+        return known.mine(unit.stream, scope.share, scope.shares)
+
+    async def _checker(self, product: str) -> Checker:
+        found = self._checkers.get(product)
+        if found is None:
+            rows = await reader.read_stream(self._conn, product, PRODUCT_STREAM)
+            rulebook = Rulebook(product, configs.fold(rows))
+            found = Checker(self._conn, product, rulebook, self._begin, self._report, self._wanted)
+            self._checkers[product] = found
+        return found
+
+    def _wanted(self, stream: str, position: int) -> bool:
+        scope = self._scope
+        if scope.session_id is not None and stream != session_stream(scope.session_id):
+            return False
+        return scope.start <= position and (scope.end is None or position <= scope.end)

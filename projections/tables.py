@@ -77,16 +77,18 @@ nudges = sa.Table(
 # --- rebuilding: the same rows, derived anew beside the live ones -----------------------------------
 
 
-def _beside(live: sa.Table) -> sa.Table:
-    """A table with the columns of a live one, for its rows as derived anew."""
+def _beside(live: sa.Table, *index: str) -> sa.Table:
+    """A table with the columns of a live one, for its rows as derived anew; `index`: what filling it asks."""
     columns = [sa.Column(c.name, c.type, nullable=c.nullable) for c in live.columns]
     key = sa.PrimaryKeyConstraint(*(c.name for c in live.primary_key.columns))
-    return sa.Table(f"rebuilt_{live.name}", schema.metadata, *columns, key)
+    name = f"rebuilt_{live.name}"
+    indices = [sa.Index(f"ix_{name}_{index[-1]}", *index)] if index else []
+    return sa.Table(name, schema.metadata, *columns, key, *indices)
 
 
 rebuilt_sessions = _beside(sessions)
-rebuilt_decisions = _beside(decisions)
-rebuilt_nudges = _beside(nudges)
+rebuilt_decisions = _beside(decisions, "product", "session_id")
+rebuilt_nudges = _beside(nudges, "product", "user_id")
 
 # What a rebuild changed in the live tables, so that it can be taken back.
 rebuild_undo = sa.Table(
@@ -125,6 +127,7 @@ backtests = sa.Table(
     sa.Column("result", TEXT),  # JSON
     sa.Column("error", TEXT),
     sa.Column("created_at", BIGINT, nullable=False),
+    sa.Column("touched_at", BIGINT, nullable=False),  # when the process that runs it last said so
     sa.Column("finished_at", BIGINT),
     sa.Index("ix_backtests_created", "product", "created_at"),
 )

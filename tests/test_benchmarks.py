@@ -22,6 +22,10 @@ FIGURES = {
     "latency": ("greatest load, SQLite", "nudge, SQLite, half load, p50", "nudge, SQLite, half load, p99"),
     "replay": ("rows read", "read, decoded and folded", "nudgeledger replay", "aggregates rebuilt"),
     "backtest": ("lines parsed as JSON", "nudgeledger backtest, start to end"),
+    "explain": ("rows read and decoded, nothing else", "a recorded decision, p50", "why not, now, p50",
+                "why not, in the middle, p50"),
+    "growth": ("bytes an event", "a recorded decision, p50", "nudgeledger replay --processes 1",
+               "nudgeledger verify", "nudgeledger rebuild --dry-run"),
     "idle": ("new sessions", "memory a session, 250 kept"),
 }  # fmt: skip
 

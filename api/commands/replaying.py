@@ -1,4 +1,4 @@
-"""`replay`: every recorded decision derived again and compared."""
+"""`replay`: every recorded decision and transition derived again and compared."""
 
 from __future__ import annotations
 
@@ -9,49 +9,80 @@ import time
 
 import orjson
 
-from api.commands.common import Add, database, existing_ledger, say
+from api import replaying, workers
+from api.commands import side_by_side
+from api.commands.common import Add, Refused, database, existing_ledger, say
+from api.commands.progress import Progress
+from api.replaying import Share
 from api.settings import Settings
-from eventstore import reader
-from projections import replay
+from domain.instants import text
+from projections.divergence import Divergence, Report
 
 
 def add(command: Add) -> None:
     """Register the command."""
-    replaying = command("replay", _replay, "derive every recorded decision again and compare")
-    replaying.add_argument("--product")
-    replaying.add_argument("--session")
-    replaying.add_argument("--from", dest="start", type=int, default=1, help="first position")
-    replaying.add_argument("--to", dest="end", type=int, help="last position")
-    database(replaying)
+    parser = command("replay", _replay, "derive every recorded decision again and compare")
+    parser.add_argument("--product", help="this product only")
+    parser.add_argument("--session", help="report this session only")
+    parser.add_argument("--from", dest="start", type=int, default=1, help="first position")
+    parser.add_argument("--to", dest="end", type=int, help="last position; default: the newest")
+    parser.add_argument("--processes", type=int, help="default: one for each core")
+    parser.add_argument("--json", action="store_true", help="JSON lines: each divergence, then the counts")
+    database(parser)
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
-    return asyncio.run(_replayed(settings, options))
-
-
-async def _replayed(settings: Settings, options: argparse.Namespace) -> int:
+    shares = workers.processes() if options.processes is None else options.processes
+    if shares < 1:
+        raise Refused("--processes must be 1 or more")
     started = time.perf_counter()
-    report = replay.Report()
-    async with existing_ledger(settings) as ledger, ledger.reader() as conn:
-        head = await reader.head(conn)
-        end = min(options.end or head, head)
-        found = replay.replay(
-            conn, product=options.product, session_id=options.session, start=options.start, end=end
-        )
-        async for position, so_far in found:
-            report = so_far
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\rreplay: position {position} of {end}")
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
-    for divergence in report.divergences:
-        where = f"{divergence.product} {divergence.stream} position {divergence.position}"
-        say(f"DIVERGES  {where}: {divergence.what}")
-        say(f"  recorded {orjson.dumps(divergence.recorded).decode()}")
-        say(f"  derived  {orjson.dumps(divergence.derived).decode()}")
-    say(
-        f"checked {report.decisions} decisions and {report.timeouts} timeouts: "
-        f"{len(report.divergences)} diverge, {report.unknown} cannot be known, {report.erased} erased "
-        f"({time.perf_counter() - started:.1f} s)"
-    )
+    planned = asyncio.run(_planned(settings, options, shares))
+    with Progress("replay", replaying.total(planned)) as progress:
+        try:
+            report = replaying.run(planned, progress)
+        except workers.WorkFailed as error:
+            raise Refused(f"replay: {error}") from None
+    _say_json(report) if options.json else _say_text(report)
+    sys.stderr.write(f"replay: {time.perf_counter() - started:.1f} s, processes: {len(planned)}\n")
     return 1 if report.divergences else 0
+
+
+async def _planned(settings: Settings, options: argparse.Namespace, shares: int) -> list[Share]:
+    async with existing_ledger(settings) as ledger:
+        return await replaying.plan(
+            ledger,
+            product=options.product,
+            session_id=options.session,
+            start=options.start,
+            end=options.end,
+            shares=shares,
+        )
+
+
+def _say_text(report: Report) -> None:
+    for found in report.divergences:
+        say(f"DIVERGES  position {found.position}  {found.product} {found.stream}  {text(found.at)}")
+        say(f"  {found.what} {found.event_id}: {found.kind}")
+        for line in side_by_side.lines(found.recorded, found.derived):
+            say(f"  {line}")
+        say("")
+    say(
+        f"checked {report.decisions} decisions, {report.timeouts} timeouts, {report.transitions} transitions "
+        f"and {report.silent} silent evaluations: {len(report.divergences)} diverge, "
+        f"{report.unknown} cannot be known, {report.erased} erased"
+    )
+
+
+def _say_json(report: Report) -> None:
+    for found in report.divergences:
+        say(orjson.dumps(_row(found)).decode())
+    counts = {
+        name: getattr(report, name)
+        for name in ("decisions", "timeouts", "transitions", "silent", "unknown", "erased")
+    }
+    say(orjson.dumps({"kind": "summary", **counts, "divergences": len(report.divergences)}).decode())
+
+
+def _row(found: Divergence) -> dict[str, object]:
+    fields = found._asdict()
+    return {"kind": "divergence", "difference": fields.pop("kind"), **fields, "at": text(found.at)}

@@ -2,14 +2,15 @@
 
 The body has no event id, so one is derived from what identifies the act: the same bytes again give the
 same id. Its `button_or_link_text` is the first text anywhere in the chain, cut at an escaped quote; the
-chain is asked first, so that an icon button is not labelled with its neighbour's text.
+chain is asked first, so that an icon button is not labelled with its neighbour's text. What a label is made
+of is kept, sealed, without the values of inputs: `relabel` mends what an earlier version got wrong.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from api.ingest import clock, elements
@@ -20,6 +21,7 @@ from domain import canonical, envelope, events
 from domain.errors import Fault, InvalidInput
 
 SOURCE = "posthog"
+LABELLER = "posthog-1"  # raise the number whenever the same body gets another label
 MAX_TITLE = 500
 
 _ACTORS = frozenset(("a", "button", "input", "label", "option", "select", "summary", "textarea"))
@@ -27,8 +29,15 @@ _ACTING_ROLES = frozenset(("button", "checkbox", "link", "menuitem", "option", "
 _LABELS = ("aria-label", "title", "alt")
 _NAMES = ("data-attr", "data-testid", "placeholder", "name", "id")
 _KEPT = ("element_id", "input_field_name", "link_destination", "referrer")
+_PROPERTIES = (*_KEPT, "elements_chain")  # what of the body rules may ask for; sealed
 _IDENTITY = ("distinct_id", "timestamp", "event", "session_id", "event_type", "current_url", "elements_chain")
-_VALUE = re.compile(r'attr__value="(?:[^"\\]|\\.)*"')
+# Of the rest of the body: what no other field of the event holds.
+_BODY = ("event", "event_type", "button_or_link_text")
+# An input's value, up to the quote that ends it: only quotes are escaped, and one that was not before another
+# attribute, another element or the end is not; see `elements`. A chain that was cut may end inside.
+_VALUE = re.compile(
+    r'attr__value="(?:[^"\\]|\\(?!"(?:[A-Za-z0-9_\-]+="|;[^"]*?:[A-Za-z0-9_\-]+="|$))"?)*\\?(?:"|$)'
+)
 _SEPARATORS = re.compile(r"[\s_\-]+")
 
 
@@ -59,7 +68,7 @@ def translate(body: object, received_at: int) -> Translation:
     email = optional_text(data, "email", "", faults, 320)
     if faults or name is None:
         raise InvalidInput(faults)
-    event = events.UserIdentified(email=email) if name == "$identify" else _action(name, data)
+    event = events.UserIdentified(email=email) if name == "$identify" else _action(name, _stripped(data))
     translated = OutsideEvent(
         event_id=envelope.derived_id(occurred or 0, SOURCE, *(str(data.get(key, "")) for key in _IDENTITY)),
         event=event,
@@ -80,6 +89,7 @@ _KNOWN = frozenset(("$pageview", "$pageleave", "$autocapture", "$identify"))
 
 
 def _action(name: str, data: Data) -> events.Action:
+    """The action of a body that was stripped. What it is labelled by is what it keeps, and nothing else."""
     raw_url = data.get("current_url", "")[:4096] or None
     if name == "$pageview":
         type_, title = "pageview", f"Visited {page_name(raw_url)}"
@@ -95,16 +105,28 @@ def _action(name: str, data: Data) -> events.Action:
         title=canonical.scrub(" ".join(title.split())[:MAX_TITLE]),
         raw_url=raw_url,
         canonical_url=None if raw_url is None else canonical.canonical_url(raw_url),
-        properties=_properties(data),
+        properties={key: data[key] for key in _PROPERTIES if key in data} or None,
+        body={key: data[key] for key in _BODY if key in data},
+        labeller=LABELLER,
     )
 
 
-def _properties(data: Data) -> dict[str, Any] | None:
-    """What of the body has no field of its own; sealed. An input's value is never kept."""
-    kept = {key: data[key] for key in _KEPT if key in data}
-    if "elements_chain" in data:
-        kept["elements_chain"] = _VALUE.sub("", data["elements_chain"])[: elements.MAX_CHARS]
-    return kept or None
+def relabel(action: events.Action) -> events.Action | None:
+    """The action as this version labels what was kept of its body; None where nothing was."""
+    body = action.body or {}
+    if "event" not in body:
+        return None
+    data = {**(action.properties or {}), **body}
+    if action.raw_url is not None:
+        data["current_url"] = action.raw_url
+    return _action(body["event"], data)
+
+
+def _stripped(data: Data) -> Data:
+    """The body without input values, and without what of the chain nobody looks at."""
+    if "elements_chain" not in data:
+        return data
+    return {**data, "elements_chain": _VALUE.sub("", data["elements_chain"])[: elements.MAX_CHARS]}
 
 
 def page_name(url: str | None) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.deps import Ledgered
-from api.hub import Connection
+from api.hub import Connection, Outlet
 from api.problems import BadRequest
 from api.routes.products import Product
-from api.service import Service
+from api.settings import Settings
 from domain.errors import NudgeledgerError
 
 router = APIRouter(tags=["streams"])
@@ -29,17 +29,30 @@ OPENAPI: dict[int | str, dict[str, Any]] = {
 }
 
 
-class NudgeStream(Response):
+C = TypeVar("C", bound=Outlet)
+Taken = TypeVar("Taken", bound=Outlet, contravariant=True)
+
+
+class Source(Protocol[Taken]):
+    """What a stream's frames come from."""
+
+    settings: Settings
+
+    async def listen(self, connection: Taken, last_event_id: int | None, /) -> None: ...
+    def leave(self, connection: Taken, /) -> None: ...
+
+
+class EventStream(Response, Generic[C]):
     """One connection's frames until it ends, stalls or falls too far behind."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, service: Service, connection: Connection, last_event_id: str | None) -> None:
+    def __init__(self, source: Source[C], connection: C, last_event_id: str | None) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._service, self._connection = service, connection
+        self._source, self._connection = source, connection
         self._last = _position(last_event_id)
-        self._keep_alive = service.settings.keep_alive_s
+        self._keep_alive = source.settings.keep_alive_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -48,7 +61,7 @@ class NudgeStream(Response):
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._service.leave(self._connection)
+            self._source.leave(self._connection)
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
@@ -58,14 +71,14 @@ class NudgeStream(Response):
     async def _frames(self, send: Send) -> None:
         async def write(body: bytes, more: bool = True) -> None:
             # Whatever a stalled reader holds up is let go: it comes back with its last id.
-            async with asyncio.timeout(self._service.settings.stalled_s):
+            async with asyncio.timeout(self._source.settings.stalled_s):
                 await send({"type": "http.response.body", "body": body, "more_body": more})
 
         connection = self._connection
         with contextlib.suppress(TimeoutError, OSError):
             await write(RETRY)
             try:
-                await self._service.listen(connection, self._last)
+                await self._source.listen(connection, self._last)
             except NudgeledgerError:  # the ledger cannot say what waits: come back later
                 connection.send_end()
             while True:
@@ -106,11 +119,11 @@ async def nudges(
         raise BadRequest("user_id is required", "user_id")
     await service.product(product)
     connection = Connection(product, user_id, True, tab_id, session_id)
-    return NudgeStream(service, connection, request.headers.get("last-event-id") or last_event_id)
+    return EventStream(service, connection, request.headers.get("last-event-id") or last_event_id)
 
 
 @router.get("/proactive/stream/{user_id}", responses=OPENAPI, response_class=Response)
 async def proactive(user_id: str, product: Product, request: Request, service: Ledgered) -> Response:
     """The published stream: a nudge goes to the user's newest connection."""
     connection = Connection(product, user_id, False)
-    return NudgeStream(service, connection, request.headers.get("last-event-id"))
+    return EventStream(service, connection, request.headers.get("last-event-id"))

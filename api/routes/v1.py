@@ -127,19 +127,32 @@ async def get_decisions(
     return answer(await service.decisions(product, query))
 
 
-@router.get("/decisions/{decision_id}")
-async def get_decision(product: str, decision_id: str, service: Ledgered) -> Response:
-    """One decision with the explanation recorded with it."""
-    return answer(await service.decision(product, decision_id))
-
-
 @router.put("/config", openapi_extra=CONFIG_BODY)
-async def put_config(product: str, request: Request, service: Ledgered) -> Response:
+async def put_config(
+    product: str,
+    request: Request,
+    service: Ledgered,
+    dry_run: Annotated[bool, Query(description="only say what it would change on the last day")] = False,
+) -> Response:
     """Activate a config (YAML or JSON); every mistake is reported with its path."""
+    raw = await _config(request)
+    if not dry_run:
+        return answer(await service.put_config(product, raw))
+    found = await service.dry_run(product, raw)
+    return answer(found, 200 if found["backtest"]["status"] == "done" else 202)
+
+
+@router.post("/config/validate", openapi_extra=CONFIG_BODY)
+async def validate_config(product: str, request: Request, service: Ledgered) -> Response:
+    """Check a config as a put would, and activate nothing."""
+    return answer(await service.validate_config(product, await _config(request)))
+
+
+async def _config(request: Request) -> Any:
     kind = request.headers.get("content-type", "").lower()
     raw = await deps.body(request)
     is_json = "json" in kind or ("yaml" not in kind and raw.lstrip()[:1] == b"{")
-    return answer(await service.put_config(product, config_text.parse(raw, is_json=is_json)))
+    return config_text.parse(raw, is_json=is_json)
 
 
 @router.get("/config")

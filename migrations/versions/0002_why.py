@@ -64,6 +64,7 @@ def _rebuilds() -> None:
         sa.Column("batch_id", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("position", name="pk_rebuilt_decisions"),
     )
+    op.create_index("ix_rebuilt_decisions_session_id", "rebuilt_decisions", ["product", "session_id"])
     op.create_table(
         "rebuilt_nudges",
         sa.Column("product", TEXT, nullable=False),
@@ -82,6 +83,7 @@ def _rebuilds() -> None:
         sa.Column("goal_at", BIGINT),
         sa.PrimaryKeyConstraint("product", "nudge_id", name="pk_rebuilt_nudges"),
     )
+    op.create_index("ix_rebuilt_nudges_user_id", "rebuilt_nudges", ["product", "user_id"])
     op.create_table(
         "rebuild_undo",
         sa.Column("projection", TEXT, nullable=False),
@@ -115,6 +117,7 @@ def _backtests() -> None:
         sa.Column("result", TEXT),
         sa.Column("error", TEXT),
         sa.Column("created_at", BIGINT, nullable=False),
+        sa.Column("touched_at", BIGINT, nullable=False),
         sa.Column("finished_at", BIGINT),
         sa.PrimaryKeyConstraint("product", "backtest_id", name="pk_backtests"),
     )

@@ -29,6 +29,8 @@ SAMPLES: list[Event] = [
         1_779_188_839_847_000,
         {"plan": "pro", "seats": 3},
         EXTRA,
+        {"event": "$autocapture", "event_type": "click"},
+        "posthog-1",
     ),
     events.ChatMessage("user", "How do I edit “many”?", "conv_1", TIMINGS, EXTRA),
     events.OptionClicked("chip_1", "nudge_1", EXTRA),

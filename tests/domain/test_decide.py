@@ -108,7 +108,7 @@ def test_an_explanation_has_the_contracts_shape() -> None:
         *("trigger_cooldown", "limit", "holdout"),
     ]
     assert all(gate == {"gate": gate["gate"], "open": True, "reason": "ok"} for gate in why["gates"])
-    assert why["summary"] == "Offered “a”: 1 matching actions (>= 1 wanted)."
+    assert why["summary"] == "Offered “a”: 1 action titled “a” in the last 120 s."
     json.dumps(why)  # stored as it is
 
 
