@@ -2,7 +2,7 @@
 
 A job's id is derived from all that its result is a function of, so asking the same again gives the same job.
 The simulation runs in a thread and in processes of its own (`api.simulating`), on connections of its own,
-and reads only; what is written are the two tables of `projections.backtest_jobs`.
+and reads only; what is written are the two tables of `projections.backtesting.backtest_jobs`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from domain.errors import NotFound, NudgeledgerError, Unavailable
 from domain.events import EngineActivated
 from domain.instants import SECOND, optional_text, text
 from eventstore.engine import Ledger
-from projections import backtest_jobs, configs, window
-from projections.backtest_jobs import WAITING, DecisionQuery, Key, Row
+from projections import configs
+from projections.backtesting import backtest_jobs, window
+from projections.backtesting.backtest_jobs import WAITING, DecisionQuery, Key, Row
+from projections.backtesting.results import Outcome
+from projections.backtesting.window import Window
 from projections.configs import ProductState, Revision
-from projections.results import Outcome
-from projections.window import Window
 
 log = structlog.get_logger()
 

@@ -269,7 +269,7 @@ def _hash(secret: str) -> str:
 
 def _backtest(settings: Settings, options: argparse.Namespace) -> int:
     from api import events_file
-    from projections import backtest
+    from projections.backtesting import backtest
 
     started = time.perf_counter()
     raw = read_config(options.config)

@@ -10,9 +10,10 @@ from api.clock import Clock
 from api.hub import Hub
 from api.predicates import Registry
 from eventstore.engine import Ledger
-from projections import asof, explain, version
-from projections.asof import Asking, Moment
+from projections import version
 from projections.rederive import Inputs
+from projections.why import asof, explain
+from projections.why.asof import Asking, Moment
 
 
 class Explaining:

@@ -20,8 +20,9 @@ from domain.errors import Fault, InvalidInput, NotFound
 from domain.instants import DAY, SECOND, optional_text, text
 from domain.session import SessionState
 from eventstore import reader
-from projections import configs, figures, lookups, recent, timeline
-from projections.recent import Place, Query
+from projections import configs, lookups
+from projections.views import figures, recent, timeline
+from projections.views.recent import Place, Query
 
 SPAN = 7 * DAY  # of figures, where nobody says from when
 MOST_BUCKETS = 1_000

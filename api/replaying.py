@@ -11,9 +11,10 @@ from api.commands.common import Refused
 from domain.envelope import session_stream
 from eventstore import reader
 from eventstore.engine import Ledger, open_ledger
-from projections import lookups, partition, replay
-from projections.divergence import Report
-from projections.replay import Scope
+from projections import lookups, partition
+from projections.replaying import replay
+from projections.replaying.divergence import Report
+from projections.replaying.replay import Scope
 
 
 class Share(NamedTuple):

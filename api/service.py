@@ -31,15 +31,18 @@ from api.watching import Watching
 from domain import codec, events
 from domain.envelope import PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
 from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
-from domain.instants import DAY, optional_text, text
+from domain.instants import DAY, SECOND, optional_text, text
 from domain.machine import PROACTIVE
 from domain.session import SessionState
 from eventstore import reader
 from eventstore.engine import Ledger
-from projections import configs, explain, facts, inline, lookups, version
+from projections import configs, facts, inline, lookups, version
 from projections.inline import Written
+from projections.why import explain
 
 log = structlog.get_logger()
+
+NEWS = 60 * SECOND  # an offer recorded longer ago than this is not pushed; who connects still gets it
 
 DRY_RUN_S = 2.0  # how long a dry run waits for its backtest
 
@@ -459,7 +462,7 @@ class Service:
         self.watching.written(product, written)
         for row, event in written:
             match event:
-                case events.NudgeOffered(user_id=str() as user_id) if _is_toast(event):
+                case events.NudgeOffered(user_id=str() as user_id) if _is_toast(event) and self._is_news(row):
                     sent = self.hub.offer(product, user_id, nudge_json(row, event), row.position)
                     if sent:
                         self._delivered(product, row.event_id, sent)
@@ -470,6 +473,10 @@ class Service:
                     self.hub.closed(product, user_id, nudge_id, closed.reason, row.position)
                 case _:
                     pass
+
+    def _is_news(self, row: Recorded) -> bool:
+        """Whether it was recorded just now. What another process imported is history: nobody is sent it."""
+        return self.clock.now() - row.recorded_at <= NEWS
 
     async def _shown(self, product: str, row: Recorded, shown: events.NudgeShown) -> None:
         async with self.ledger.reader() as conn:

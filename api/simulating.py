@@ -18,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api import log, workers
 from api.predicates import Registry
 from eventstore.engine import open_ledger
-from projections import comparison, configs, partition, results
-from projections.comparison import Ask, Share, Task
+from projections import configs, partition
+from projections.backtesting import comparison, results
+from projections.backtesting.comparison import Ask, Share, Task
+from projections.backtesting.window import Window
 from projections.partition import Components
-from projections.window import Window
 
 SMALL = 20_000  # events up to which starting processes would take longer than they save
 MOST_PROCESSES = 8

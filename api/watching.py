@@ -22,8 +22,9 @@ from domain.errors import NudgeledgerError
 from domain.instants import text
 from domain.run import Live
 from domain.session import SessionState
-from projections import inline, recent
+from projections import inline
 from projections.inline import Written
+from projections.views import recent
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import Any
 from domain import config
 from domain.finding import Finding
 from domain.instants import SECOND, seconds
-from domain.near import Change
+from domain.near.near import Change
 from domain.triggers import Gate, Verdict
 from domain.words import actions, clock, number, page, quoted, where, window
 

@@ -474,12 +474,22 @@ def fold(state: SessionState, facts: Iterable[Fact]) -> SessionState:
 
 def _acted(state: SessionState, run: list[Fact]) -> SessionState:
     user_id = next((f.user_id for f in reversed(run) if f.user_id), None)
-    last = run[-1]
+    seen = [_seen(f, f.event) for f in run]  # type: ignore[arg-type]
+    return acted(state, seen, run[-1].version, run[-1].at, user_id)
+
+
+def acted(
+    state: SessionState, actions: Iterable[ActionFact], version: int, at: int, user_id: str | None
+) -> SessionState:
+    """The state after a run of plain actions, the newest of which has this version and instant.
+
+    `user_id`: the last that any of them named.
+    """
     return replace(
         state,
-        version=last.version,
-        at=last.at,
-        last_event_at=last.at,
+        version=version,
+        at=at,
+        last_event_at=at,
         user_id=user_id or state.user_id,
-        actions=state.actions.extended([_seen(f, f.event) for f in run]),  # type: ignore[arg-type]
+        actions=state.actions.extended(actions),
     )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,6 +39,43 @@ async def read_stream(
         _NO_LIMIT if limit is None else limit,
     )
     return _recorded(conn, rows)
+
+
+class Slim(NamedTuple):
+    """An event without what only audits of the ledger itself need: half as much to read."""
+
+    position: int
+    product: str
+    stream: str
+    version: int
+    type: str
+    schema_version: int
+    origin: str
+    event_id: str
+    at: int
+    recorded_at: int
+    occurred_at: int
+    clock_suspect: bool
+    batch_id: str
+    correlation_id: str | None
+    causation_id: str | None
+    source: str
+    config_revision: str | None
+    engine_version: str
+    data: bytes
+    sealed: bytes | None
+    key_id: str | None
+
+
+async def read_slim(conn: AsyncConnection, product: str, stream: str) -> list[Slim]:
+    """One stream whole, in its order."""
+    rows = await statements.fetch(
+        conn,
+        f"SELECT {', '.join(Slim._fields)} FROM events WHERE product = $1 AND stream = $2 ORDER BY version",
+        product,
+        stream,
+    )
+    return [tuple.__new__(Slim, row) for row in rows]  # SQLite's 0 and 1 do for a truth value
 
 
 async def read_streams(

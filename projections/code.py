@@ -16,7 +16,7 @@ def code_version() -> str:
     Rows derived by other code than this must not be mixed with its own.
     """
     sources = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         content = path.read_bytes()
         sources.update(b"%s %d\n%s" % (path.name.encode(), len(content), content))
     return f"{engine_version()}-{sources.hexdigest()[:12]}"

@@ -11,9 +11,9 @@ import orjson
 import rfc8785
 
 from domain import config_parse
-from domain.envelope import Recorded
 from domain.triggers import Ruleset
 from domain.view import Predicates, no_predicates
+from projections.readable import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def digest(config: Any) -> str:
     return hashlib.sha256(rfc8785.dumps(config)).hexdigest()[:12]
 
 
-def fold(rows: Iterable[Recorded], state: ProductState | None = None) -> ProductState:
+def fold(rows: Iterable[Told], state: ProductState | None = None) -> ProductState:
     """The state of a product's stream, on top of `state`; rows that it holds already change nothing."""
     state = state or ProductState()
     revisions = list(state.revisions)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import codec, errors, events, session, user
 from domain.envelope import OUTSIDE, Recorded
+from domain.history import ActionFact
 from domain.instants import text
 from domain.session import Fact, SessionState
 from domain.user import UserState
@@ -20,6 +21,7 @@ from projections.readable import Readable
 
 S = TypeVar("S")
 ERASED = "(erased)"
+_ACTION, _ACTION_VERSION = events.Action.TYPE, events.Action.VERSION
 
 
 def fact(row: Readable, data_keys: Mapping[str, bytes] | None = None) -> Fact:
@@ -42,9 +44,43 @@ def folded_session(
     Those are skipped: a session with one bad event is as good as it can be, and no other suffers.
     """
     try:
-        return session.fold(state, facts(rows, data_keys)), []
+        return _folded(state, rows, data_keys), []
     except Exception:  # whatever it is: one by one, to find which
         return _one_by_one("sessions", session.evolve, _skip_in_session, state, rows, data_keys)
+
+
+def _folded(
+    state: SessionState, rows: Iterable[Readable], data_keys: Mapping[str, bytes] | None
+) -> SessionState:
+    """`session.fold` over the rows' facts. Plain actions, which most rows are, are not made into facts first
+    where their personal fields are not wanted: it would take three times as long."""
+    if data_keys is not None:
+        return session.fold(state, facts(rows, data_keys))
+    loads = orjson.loads
+    run: list[ActionFact] = []
+    last: Readable | None = None  # of the run
+    user_id: str | None = None
+    for row in rows:
+        if row.type == _ACTION and row.schema_version == _ACTION_VERSION:
+            get = loads(row.data).get
+            run.append(
+                ActionFact(
+                    row.occurred_at,
+                    row.event_id,
+                    row.version,
+                    get("type"),
+                    get("title"),
+                    get("canonical_url"),
+                    None,
+                )
+            )
+            last, user_id = row, get("user_id") or user_id
+            continue
+        if last is not None:
+            state = session.acted(state, run, last.version, last.at, user_id)
+            run, last, user_id = [], None, None
+        state = session.evolve(state, fact(row))
+    return state if last is None else session.acted(state, run, last.version, last.at, user_id)
 
 
 def folded_user(state: UserState, rows: Sequence[Readable]) -> tuple[UserState, list[Poisoned]]:
@@ -95,7 +131,7 @@ def personal_of(row: Readable, data_keys: Mapping[str, bytes]) -> dict[str, Any]
     return orjson.loads(plain)  # type: ignore[no-any-return]
 
 
-async def keys_of(conn: AsyncConnection, rows: Sequence[Recorded]) -> dict[str, bytes]:
+async def keys_of(conn: AsyncConnection, rows: Sequence[Readable]) -> dict[str, bytes]:
     """The data keys that these rows are sealed under, as far as they still exist."""
     return await keys.load_keys(conn, {row.key_id for row in rows if row.key_id is not None})
 

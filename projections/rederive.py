@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import codec, config, triggers
 from domain.decide import decide
-from domain.envelope import PRODUCT_STREAM, Recorded, name_in
+from domain.envelope import PRODUCT_STREAM, name_in
 from domain.finding import Finding
 from domain.history import ActionFact
 from domain.session import SessionState
@@ -22,6 +22,7 @@ from domain.triggers import Evaluation, Ruleset, Situation
 from domain.user import UserState
 from eventstore import reader
 from projections import configs, facts
+from projections.readable import Told
 
 DECISIONS = ("nudge_offered", "nudge_withheld")
 PROSE = frozenset({"summary"})  # words, not facts: rewording them changes no decision
@@ -60,23 +61,23 @@ class Inputs:
 
     def __init__(self, conn: AsyncConnection | None, product: str) -> None:
         self._conn, self._product = conn, product
-        self._streams: dict[str, list[Recorded]] = {}
+        self._streams: dict[str, Sequence[Told]] = {}
         self._rules: dict[str | None, Ruleset] = {}
         self._state: configs.ProductState | None = None
 
-    async def rows(self, stream: str) -> list[Recorded]:
+    async def rows(self, stream: str) -> Sequence[Told]:
         if stream not in self._streams:
             if len(self._streams) > 200:
                 self._streams.clear()
             self._streams[stream] = await self.read(stream)
         return self._streams[stream]
 
-    async def read(self, stream: str) -> list[Recorded]:
+    async def read(self, stream: str) -> Sequence[Told]:
         """A stream whole, in its order."""
         assert self._conn is not None
-        return await reader.read_stream(self._conn, self._product, stream)
+        return await reader.read_slim(self._conn, self._product, stream)
 
-    async def keys(self, rows: Sequence[Recorded]) -> Mapping[str, bytes]:
+    async def keys(self, rows: Sequence[Told]) -> Mapping[str, bytes]:
         """The data keys that these rows are sealed under, as far as they still exist."""
         assert self._conn is not None
         return await facts.keys_of(self._conn, rows)
@@ -132,7 +133,7 @@ def served(rules: Ruleset, data: Mapping[str, Any]) -> dict[str, Finding]:
     return recorded_findings(trigger.criteria, data["explanation"]["criteria"]) if trigger is not None else {}
 
 
-async def derive(inputs: Inputs, row: Recorded) -> Derived | None:
+async def derive(inputs: Inputs, row: Told) -> Derived | None:
     """The evaluation behind a decision, made again.
 
     None where it cannot be: its config revision is not in the ledger.
@@ -167,13 +168,13 @@ async def derive(inputs: Inputs, row: Recorded) -> Derived | None:
     return Derived(situation, rules, evaluation, stored)
 
 
-async def reproduced(inputs: Inputs, row: Recorded) -> bool | None:
+async def reproduced(inputs: Inputs, row: Told) -> bool | None:
     """Whether the decision comes out again; None where that cannot be known."""
     derived = await derive(inputs, row)
     return None if derived is None else confirmed(derived, row)
 
 
-def confirmed(derived: Derived, row: Recorded) -> bool | None:
+def confirmed(derived: Derived, row: Told) -> bool | None:
     """Whether the recorded decision is among what was derived; None where that cannot be known."""
     again = derived.events.get(row.event_id)
     same = again is not None and agrees(orjson.loads(row.data), orjson.loads(again))

@@ -16,7 +16,7 @@ ENGINE = 1  # raise it when tests/histories must be approved anew
 
 @cache
 def engine_version() -> str:
-    """`<ENGINE>-<12 hex of the SHA-256 over the domain's source>`."""
+    """`<ENGINE>-<12 hex of the SHA-256 over the source of the domain>`: what decides, not its near misses."""
     folder = Path(domain.__file__).parent
     sources = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):

@@ -22,7 +22,7 @@ from domain.instants import SECOND
 from domain.run import Live, Stored, Turn, World
 from domain.triggers import Ruleset
 from domain.user import UserState
-from projections import backtest
+from projections.backtesting import backtest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "api" / "examples"
@@ -428,7 +428,7 @@ from pathlib import Path
 from api import events_file
 from domain import config_parse
 from domain.triggers import Ruleset
-from projections import backtest
+from projections.backtesting import backtest
 raw = yaml.safe_load(Path(sys.argv[1]).read_text())
 with open(sys.argv[2], "rb") as lines:
     found = backtest.batches(events_file.read(lines))

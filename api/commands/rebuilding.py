@@ -16,10 +16,10 @@ from api.commands.common import Add, database, existing_ledger, say
 from api.commands.progress import Progress
 from api.predicates import Registry
 from api.settings import Settings
-from projections import rebuild
-from projections.differing import PROJECTIONS, Change
-from projections.rebuild import Report
-from projections.retrying import Poison
+from projections.rebuilding import rebuild
+from projections.rebuilding.differing import PROJECTIONS, Change
+from projections.rebuilding.rebuild import Report
+from projections.rebuilding.retrying import Poison
 
 
 def add(command: Add) -> None:

@@ -16,7 +16,7 @@ from api.commands.progress import Progress
 from api.replaying import Share
 from api.settings import Settings
 from domain.instants import text
-from projections.divergence import Divergence, Report
+from projections.replaying.divergence import Divergence, Report
 
 
 def add(command: Add) -> None:

@@ -20,7 +20,8 @@ from api.settings import Settings
 from api.transfer import backfilling, decision, exporting, importing
 from eventstore import signing, verifying
 from eventstore.engine import Ledger
-from projections import lookups, rebuild
+from projections import lookups
+from projections.rebuilding import rebuild
 
 
 def add(command: Add) -> None:

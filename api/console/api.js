@@ -1,7 +1,7 @@
 // The public API, and nothing else: requests with their errors in words, and the live stream.
 
 /** What the service refused, or why it could not be asked. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, title, detail, faults, path) {
     super(detail || title);
     Object.assign(this, { status, title, detail, faults, path });

@@ -8,7 +8,7 @@ const CONTEXT = 3; // unchanged lines kept around a change
 const split = (text) => text.replace(/\n$/, "").split("\n");
 
 /** [[" " | "-" | "+", line, left number, right number]]: what both have in common is as long as can be. */
-export function compare(before, after) {
+function compare(before, after) {
   const [a, b] = [split(before), split(after)];
   let start = 0;
   while (start < a.length && start < b.length && a[start] === b[start]) start += 1;

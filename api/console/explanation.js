@@ -54,12 +54,12 @@ function headline(product, told, json) {
     ]));
 }
 
-function reproduced({ reproduced: same, engine_version_then: then, engine_version_now: now }) {
+function reproduced({ outcome, reproduced: same, engine_version_then: then, engine_version_now: now }) {
   if (same === undefined) return null; // a simulation: there is nothing to reproduce
   const changed = then && now && then !== now ? " (by other code than then)" : "";
   if (same === true) return h("span", { class: "good" }, `✓ the same bytes again${changed}`);
   if (same === false) return h("span", { class: "bad" }, `✗ it comes out otherwise now${changed}`);
-  return h("span", { class: "soft" }, "not a recorded decision, or it cannot be known");
+  return h("span", { class: "soft" }, outcome === "silent" ? "silence is derived, not recorded" : "it cannot be known");
 }
 
 function wouldFire(told) {

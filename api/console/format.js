@@ -54,9 +54,6 @@ export const count = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one
 export const number = (n) => Number(n).toLocaleString("en-GB").replaceAll(",", " ");
 export const percent = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
 
-/** The end of a long id, which is what differs. */
-export const short = (id) => (id.length > 14 ? `…${id.slice(-8)}` : id);
-
 /** A code as words: `cooldown_active` reads `cooldown active`. */
 export const words = (code) => String(code ?? "").replaceAll("_", " ");
 

@@ -6,13 +6,13 @@ import { instant } from "./format.js";
 const SHAPE = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)Z?$/;
 
 /** Milliseconds of `2026-11-21 10:13` with seconds and their parts as far as given; null for anything else. */
-export function read(text) {
+function read(text) {
   const [, date, time] = SHAPE.exec(text.trim()) ?? [];
   const ms = date ? Date.parse(`${date}T${time.length === 5 ? `${time}:00` : time}Z`) : NaN;
   return Number.isNaN(ms) ? null : ms;
 }
 
-export const write = (ms, to = 19) => instant(ms).slice(0, to).replace("T", " ");
+const write = (ms, to = 19) => instant(ms).slice(0, to).replace("T", " ");
 
 /** `{node, set(ms)}`; `changed(ms)` once somebody wrote an instant. */
 export function instantField(label, changed, to = 19) {

@@ -12,6 +12,7 @@ const KEYS = [
   ["g d", "Decisions"],
   ["g w", "Why not"],
   ["g t", "Triggers"],
+  ["g r", "Revisions"],
   ["g b", "Backtests"],
   ["d", "Light, dark or as the system"],
   ["?", "This help"],

@@ -44,7 +44,7 @@ export async function backtest({ product, given: [id], show, signal }) {
 
 function heading(product, job) {
   const { request } = job;
-  return h("div", {}, head("Backtest", h("span", { class: `pill job-${job.status}`, id: "job-status" }, job.status), h("span", { class: "gap" }),
+  return h("div", { class: "stack" }, head("Backtest", h("span", { class: `pill job-${job.status}`, id: "job-status" }, job.status), h("span", { class: "gap" }),
     h("a", { href: to([product, "backtests"], { config: job.backtest_id }) }, "Change its config and run again"),
     h("a", { href: address([product, "backtests", job.backtest_id]), target: "_blank", rel: "noopener" }, "JSON")),
   facts([

@@ -32,8 +32,8 @@ export async function live({ product, show, signal }) {
     "No decision yet. One is recorded when a trigger's criteria are met. Wondering about silence? ", h("a", { href: to([product, "why-not"]) }, "Ask why not"), "."));
   const plot = () => {
     const from = Math.floor(Date.now() / 60000) * 60000 - (MINUTES - 1) * 60000;
-    const kept = recent.decisions.filter((row) => Date.parse(row.at) >= from);
-    put(chart, columns({ title: `Decisions a minute, last ${MINUTES} minutes`, series: OUTCOMES, points: bucketed(kept, from, 60000),
+    recent.decisions = recent.decisions.filter((row) => Date.parse(row.at) >= from);
+    put(chart, columns({ title: `Decisions a minute, last ${MINUTES} minutes`, series: OUTCOMES, points: bucketed(recent.decisions, from, 60000),
       from, to: from + MINUTES * 60000, bucket: 60000, height: 104 }));
   };
   listed(now.sessions);

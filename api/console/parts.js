@@ -1,7 +1,7 @@
 // Small pieces that several pages share.
 
 import { h, put, said } from "./dom.js";
-import { ago, clock, day, millis, moment, words } from "./format.js";
+import { ago, clock, day, moment, words } from "./format.js";
 import { to } from "./router.js";
 
 const STATES = { thinking: "thinking", proactive_assistance: "proactive", reactive_assistance: "reactive" };
@@ -101,5 +101,3 @@ export function paged(list, more) {
   button.addEventListener("click", load);
   return { node: holder, load };
 }
-
-export const sortedByTime = (rows) => [...rows].sort((a, b) => millis(a.at) - millis(b.at));

@@ -16,7 +16,7 @@ export function theme() {
   return document.documentElement.dataset.theme ?? "system";
 }
 
-export function apply(choice) {
+function apply(choice) {
   if (choice === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = choice;
 }

@@ -11,8 +11,8 @@ from api import deps
 from api.deps import Ledgered
 from api.problems import BadRequest
 from api.routes.v1 import MOST, answer
-from projections.backtest_jobs import DecisionQuery
-from projections.results import SIDES
+from projections.backtesting.backtest_jobs import DecisionQuery
+from projections.backtesting.results import SIDES
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["backtests"])
 

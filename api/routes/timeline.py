@@ -14,7 +14,7 @@ from api.routes.streams import OPENAPI, EventStream
 from api.routes.v1 import answer
 from api.watching import Watcher
 from domain.instants import SECOND
-from projections import recent
+from projections.views import recent
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["timeline"])
 products = APIRouter(prefix="/v1/products", tags=["timeline"])

@@ -20,7 +20,7 @@ from api.recorder import Recorder
 from api.transfer import lines
 from api.transfer.cloudevents import SPECVERSION
 from domain.errors import Fault, InvalidInput
-from projections import units
+from projections.replaying import units
 
 PAGE = 1_000  # lines taken at once
 SOURCE = "backfill"  # where a line does not say `via`

@@ -21,6 +21,7 @@ from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded
 from domain.errors import Fault, InvalidInput, NotFound
 from eventstore import chain, reader, signing, statements
 from projections import rederive
+from projections.readable import Told
 from projections.version import engine_version
 
 FORMAT = "nudgeledger-decision/1"
@@ -227,7 +228,7 @@ class _FromFile(rederive.Inputs):
             return [self._file.config] if self._file.config is not None else []
         return list(self._file.streams.get(stream, ()))
 
-    async def keys(self, rows: Sequence[Recorded]) -> Mapping[str, bytes]:
+    async def keys(self, rows: Sequence[Told]) -> Mapping[str, bytes]:
         return {}
 
 

@@ -20,7 +20,7 @@ from domain.finding import Finding
 from domain.instants import DAY, SECOND, text
 from eventstore import schema
 from eventstore.engine import Ledger
-from projections.backtest_jobs import DecisionQuery
+from projections.backtesting.backtest_jobs import DecisionQuery
 from tests.api import inside
 from tests.api.inside import START, FakeClock
 from tests.api.serving import Server, action, config, fact, product_id, saves, trigger, until

@@ -14,8 +14,9 @@ from api.service import Service
 from domain.errors import InvalidInput
 from domain.instants import DAY, HOUR, MINUTE, SECOND, parse, text
 from eventstore.engine import Ledger
-from projections import figures, lookups
+from projections import lookups
 from projections.tables import ATTRIBUTION
+from projections.views import figures
 from tests.api.inside import START, FakeClock, post, serving
 from tests.api.serving import Server, action, config, fact, saves, trigger
 from tests.conftest import Run

@@ -13,7 +13,8 @@ import pytest
 
 from domain import errors
 from eventstore.engine import Ledger
-from projections import facts, lookups, replay
+from projections import facts, lookups
+from projections.replaying import replay
 from tests.api.inside import post, serving, stored
 
 CONFIG = {

@@ -21,9 +21,10 @@ from domain.instants import SECOND
 from domain.run import Stored
 from domain.session import Fact, SessionState
 from eventstore.engine import Ledger
-from projections import facts, narrative, recent, timeline
-from projections.spans import Span
-from projections.timeline import Timeline
+from projections import facts
+from projections.views import narrative, recent, timeline
+from projections.views.spans import Span
+from projections.views.timeline import Timeline
 from tests.api.inside import START, FakeClock, post, serving
 from tests.api.serving import Server, action, config, fact, product_id, saves, trigger, until
 from tests.conftest import Run

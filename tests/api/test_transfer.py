@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from api import cli, log
 from api.clock import Clock
+from api.hub import Connection
 from api.service import Service
 from api.settings import Settings
 from api.transfer import backfilling, cloudevents, decision, exporting, importing
@@ -268,6 +269,33 @@ def test_an_import_that_broke_off_goes_on_and_one_that_grew_too(
     assert run(imported(other, file)) == len(lines) - 7
     assert run(imported(other, b"".join(lines[:7]))) == 0  # less than is there: nothing to do
     assert run(exported(other)) == file
+
+
+@pytest.mark.parametrize(("later", "sent"), [(25, 1), (120, 0)])
+def test_nobody_who_listens_is_sent_what_was_imported(
+    ledger: Ledger, other: Ledger, run: Run, later: int, sent: int
+) -> None:
+    """An offer that another process recorded just now is sent; imported ones were recorded earlier."""
+    run(fill(ledger))
+    lines = run(exported(ledger)).splitlines(keepends=True)
+    second = max(n for n, line in enumerate(lines) if b'"nudge_offered"' in line)
+    file = b"".join(lines[: second + 1])  # what came an hour later would move the clock
+
+    async def scenario() -> int:
+        clock = FakeClock(START + later * SECOND)
+        async with serving(other, clock) as service:
+            await service.recorder.book("acme")
+            listening = Connection("acme", "u1", True)
+            await service.listen(listening, None)
+            count = await imported(other, file)
+            service.recorder.look()
+            while service.recorder.position < count:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # the streams are woken after that
+            frames = [listening.frames.get_nowait() for _ in range(listening.frames.qsize())]
+            return sum(b"event: proactive" in (frame or b"") for frame in frames)
+
+    assert run(scenario()) == sent
 
 
 def test_an_import_into_another_history_is_refused(ledger: Ledger, other: Ledger, run: Run) -> None:

@@ -25,9 +25,10 @@ from api.simulating import Plan
 from domain.instants import MINUTE, SECOND
 from eventstore import reader
 from eventstore.engine import open_ledger
-from projections import facts, window
+from projections import facts
+from projections.backtesting import window
+from projections.backtesting.window import Window
 from projections.configs import Revision, digest
-from projections.window import Window
 from tests.benchmarks import configs, databases, servers, traffic
 from tests.benchmarks.databases import Kind
 from tests.benchmarks.options import Options

@@ -11,6 +11,8 @@ import json
 import time
 from urllib.parse import quote
 
+from structlog.testing import capture_logs
+
 from api.ingest import native
 from api.service import Service
 from api.settings import Settings
@@ -43,7 +45,8 @@ def run(options: Options) -> None:
 
 
 def _database(report: Report, kind: Kind, url: str, events: int, times: int) -> None:
-    began, ended = asyncio.run(_fill(url, events))
+    with capture_logs():  # a line a decision is not wanted
+        began, ended = asyncio.run(_fill(url, events))
     alone = f"{kind.name}: rows read and decoded, nothing else"
     report.figure(alone, asyncio.run(_read_alone(url)), "ms")
     with servers.nudgeledger(url, configs.deciding()) as server:

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from domain import events, search, standin, trial
-from domain.deadline import deadline
+from domain import events, standin
 from domain.finding import Finding
 from domain.instants import SECOND
-from domain.near import Change, changes
+from domain.near import search, trial
+from domain.near.deadline import deadline
+from domain.near.near import Change, changes
+from domain.near.search import Found
 from domain.run import World, situation
-from domain.search import Found
 from domain.triggers import Ruleset, Situation, evaluate
 from tests.domain.builders import Sent, at, click, trigger
 from tests.domain.given import Given

@@ -14,7 +14,7 @@ import pytest
 import domain
 
 FOLDER = Path(domain.__file__).parent
-MODULES = sorted(FOLDER.glob("*.py"))
+MODULES = sorted(FOLDER.rglob("*.py"))
 ALLOWED = {
     *("__future__", "bisect", "collections", "dataclasses", "datetime", "difflib", "functools", "hashlib"),
     *("itertools", "json", "math", "operator", "re", "types", "typing", "zoneinfo"),

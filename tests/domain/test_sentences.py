@@ -10,7 +10,7 @@ from domain import events, sentences
 from domain.config import Where
 from domain.finding import Finding
 from domain.instants import HOUR, SECOND
-from domain.near import Change, changes
+from domain.near.near import Change, changes
 from domain.run import situation
 from domain.sentences import leaf, summary, where
 from domain.triggers import Gate, Verdict, evaluate

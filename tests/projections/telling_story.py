@@ -8,9 +8,9 @@ from api.jobs import TimerJob
 from api.service import Service
 from domain.instants import SECOND
 from eventstore.engine import Ledger
-from projections import replay
-from projections.divergence import Report
-from projections.replay import Scope
+from projections.replaying import replay
+from projections.replaying.divergence import Report
+from projections.replaying.replay import Scope
 from tests.api.inside import FakeClock, post
 
 SAVES = {"type": "count", "where": {"title_contains": "save"}, "at_least": 2, "within_s": 120}

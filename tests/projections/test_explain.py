@@ -223,7 +223,7 @@ def test_what_could_not_be_stored_or_judged_is_a_cause(
         assert told["summary"].startswith("Not offered")
         assert "not_evaluated" in codes(told)
         with monkeypatch.context() as patched:
-            patched.setattr("projections.asof.triggers.evaluate", _broken)
+            patched.setattr("projections.why.asof.triggers.evaluate", _broken)
             told = await p.why_not()
         assert (told["blocked_by"], told["criteria"]) == ("criteria_unknown", None)
         assert "evaluation_failed" in codes(told)

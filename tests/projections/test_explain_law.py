@@ -17,10 +17,11 @@ from domain.decide import decide
 from domain.instants import SECOND, text
 from domain.triggers import Evaluation
 from eventstore.engine import Ledger
-from projections import asof, version
-from projections.asof import Asking
+from projections import version
 from projections.lookups import DecisionQuery
 from projections.rederive import Inputs
+from projections.why import asof
+from projections.why.asof import Asking
 from tests.api.inside import FakeClock, post, serving
 from tests.api.serving import action, fact
 from tests.conftest import Run

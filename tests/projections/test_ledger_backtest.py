@@ -19,11 +19,12 @@ from domain.envelope import Recorded
 from domain.instants import DAY, SECOND, text
 from domain.run import Stored
 from eventstore.engine import Ledger, open_ledger
-from projections import backtest, comparison, configs, results, shelf, tally, window
+from projections import configs
+from projections.backtesting import backtest, comparison, results, shelf, tally, window
+from projections.backtesting.recorded import Recorded as Real
+from projections.backtesting.results import Outcome
+from projections.backtesting.simulation import Batch, Correction
 from projections.configs import Revision
-from projections.recorded import Recorded as Real
-from projections.results import Outcome
-from projections.simulation import Batch, Correction
 from tests.api import inside, serving
 from tests.api.inside import FakeClock
 from tests.conftest import Run

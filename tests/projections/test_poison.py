@@ -16,7 +16,8 @@ from domain.instants import SECOND
 from domain.session import Fact, SessionState
 from domain.user import UserState
 from eventstore.engine import Ledger
-from projections import facts, inline, lookups, poison, rebuild, rederive, tables
+from projections import facts, inline, lookups, poison, rederive, tables
+from projections.rebuilding import rebuild
 from tests.api.inside import START, FakeClock, post, serving, stored
 from tests.api.serving import action, config, fact, saves
 from tests.conftest import Run

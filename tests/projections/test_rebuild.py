@@ -20,8 +20,9 @@ from domain import session
 from domain.errors import InvalidInput
 from domain.instants import DAY, SECOND
 from eventstore.engine import Ledger
-from projections import differing, inline, rebuild, refill, switching, tables
-from projections.refill import Overtaken
+from projections import inline, tables
+from projections.rebuilding import differing, rebuild, refill, switching
+from projections.rebuilding.refill import Overtaken
 from tests.api.inside import START, FakeClock, post, serving
 from tests.api.serving import ROOT, Server, action, command, config, fact, saves, trigger, until
 from tests.conftest import Run
@@ -287,7 +288,7 @@ def test_rules_that_wait_for_time_arm_a_session_as_the_service_did(ledger: Ledge
 KILLED = """
 import asyncio, os, signal, sys
 from eventstore.engine import open_ledger
-from projections import rebuild, refill, switching
+from projections.rebuilding import rebuild, refill, switching
 url, stage = sys.argv[1:]
 refill.BATCH = 9
 

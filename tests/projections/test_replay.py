@@ -25,7 +25,7 @@ from domain.triggers import Gate
 from eventstore import schema
 from eventstore.appender import ANY, Appender, Unit
 from eventstore.engine import Ledger, open_ledger
-from projections.divergence import LOST, NEW, OTHER
+from projections.replaying.divergence import LOST, NEW, OTHER
 from tests.api.inside import START, FakeClock, serving, stored
 from tests.conftest import Run
 from tests.projections.telling_story import DWELL, SAVES, Story, config, ordinary, replayed, told

@@ -1,0 +1,1 @@
+"""Backtests: other rules over recorded events, in virtual time."""

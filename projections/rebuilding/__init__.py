@@ -1,0 +1,1 @@
+"""Rebuild: projections derived anew beside the live ones, and switched."""

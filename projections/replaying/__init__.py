@@ -1,0 +1,1 @@
+"""Replay: every recorded turn executed again and compared."""

@@ -1,0 +1,1 @@
+"""Explanations: of decisions, of silence, and of everything around them."""
