@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from api import cors, metrics, problems, script
@@ -49,7 +50,8 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
         finally:
             await ledger.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its documentation page loads nothing from elsewhere
+        redoc_url=None,
         title="nudgeledger",
         version=metadata.version("nudgeledger"),
         description="Decides when a product copilot should reach out to a user, and can always say why.",

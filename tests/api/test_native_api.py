@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -346,7 +348,7 @@ def test_health_readiness_and_figures(server: Server) -> None:
 
 
 def test_the_documentation_is_sound(sqlite_server: Server) -> None:
-    """Every route is in openapi.json with its body and its errors, and /docs shows it."""
+    """Every route is in openapi.json with its body and its errors, and /docs shows it, offline too."""
     spec = sqlite_server.get("/openapi.json")
     paths = spec["paths"]
     for path, method in {
@@ -369,6 +371,9 @@ def test_the_documentation_is_sound(sqlite_server: Server) -> None:
     page = sqlite_server.http.get("/docs")
     assert page.status_code == 200
     assert "/openapi.json" in page.text
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert address.startswith("/"), address
+        assert sqlite_server.http.get(address).status_code == 200, address
 
 
 def test_a_connection_may_be_reused(server: Server, product: str) -> None:
