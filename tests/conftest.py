@@ -95,6 +95,18 @@ def sqlite_ledger(sqlite_url: str, run: Run) -> Iterator[Ledger]:
     run(ledger.close())
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that was never migrated, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    request.getfixturevalue("postgres_template")  # says so where no server answers
+    name = _scratch("template0")
+    yield _url(name)
+    _drop(name)
+
+
 async def _migrate(url: str) -> None:
     ledger = open_ledger(url)
     await migrations.upgrade(ledger)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
@@ -84,6 +85,45 @@ def test_upgrading_again_changes_nothing(ledger: Ledger, run: Run) -> None:
             assert await reader.read_all(conn) == rows
 
     run(scenario())
+
+
+@pytest.mark.parametrize("released", ["0001"])
+def test_a_ledger_of_every_released_schema_upgrades_with_its_events_and_rows(
+    released: str, empty_url: str, run: Run
+) -> None:
+    async def scenario() -> None:
+        ledger = open_ledger(empty_url)
+        try:
+            async with ledger.transaction() as conn:
+                await conn.run_sync(_upgrade_to, released)
+            assert await migrations.current(ledger) == released
+            rows = await append_events(ledger, "acme", [event(), event()])
+            async with ledger.transaction() as conn:
+                await conn.execute(
+                    sa.text(
+                        "INSERT INTO nudges (product, nudge_id, session_id, trigger_id, position, at,"
+                        " expires_at) VALUES ('acme', 'n1', 's1', 't1', 1, 2, 3)"
+                    )
+                )
+            await migrations.upgrade(ledger)
+            assert await migrations.current(ledger) == migrations.head()
+            async with ledger.reader() as conn:
+                assert await reader.read_all(conn) == rows
+                kept = (await conn.execute(sa.text("SELECT nudge_id, goal, goal_at FROM nudges"))).all()
+            assert kept == [("n1", None, None)]
+            with pytest.raises(Exception, match="events are never changed"):
+                async with ledger.transaction() as conn:
+                    await conn.execute(sa.text("DELETE FROM events"))
+        finally:
+            await ledger.close()
+
+    run(scenario())
+
+
+def _upgrade_to(connection: sa.Connection, revision: str) -> None:
+    config = migrations._config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def test_a_new_database_has_no_revision_and_two_processes_may_upgrade_it_at_once(
