@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -40,7 +41,7 @@ log = structlog.get_logger()
 Json = dict[str, Any]
 BEAT_S = 1.0  # between two signs of life of a job
 LOST = 10 * SECOND  # a job without one for so long has lost its process
-CHUNK = 500  # decisions written in one transaction: others wait for it
+CHUNK = 500  # decisions of a side written or deleted in one transaction: others wait for it
 
 
 @dataclass(slots=True, eq=False)
@@ -92,11 +93,9 @@ class Backtests:
         if self._stopping:
             raise Unavailable("the service is stopping")
         async with self._ledger.reader() as conn:
-            found = await window.locate(conn, product, asked.start, asked.end)
-        request = _request(found, asked, state, engine)
-        key = (product, identity(product, request))
-        total = found.to_position - found.from_position + 1 if found.to_position else 0
-        stored = orjson.dumps({"request": request, "config": asked.config}).decode()
+            prepared = await prepare(conn, self._ledger.url, self._settings, product, state, engine, asked)
+        key = (product, prepared.backtest_id)
+        stored = orjson.dumps({"request": prepared.request, "config": asked.config}).decode()
         while True:
             async with self._ledger.transaction() as conn:  # the lock: nobody else queues it meanwhile
                 row = await backtest_jobs.load(conn, key)
@@ -104,10 +103,10 @@ class Backtests:
                     return self._json(row)
                 before = self._jobs.get(key)
                 if before is None:
-                    await backtest_jobs.queue(conn, key, stored, total, self._clock.now())
+                    await backtest_jobs.queue(conn, key, stored, prepared.total, self._clock.now())
                     break
             await before.ended.wait()  # it was cancelled and is about to end
-        self._jobs[key] = _Job(self._plan(key, found, asked, state))
+        self._jobs[key] = _Job(prepared.plan)
         self._wake.set()
         return await self.job(*key)
 
@@ -173,6 +172,7 @@ class Backtests:
             key, job = next(iter(self._jobs.items()))
             self._running = key
             try:
+                await self._tidy(key[0])
                 await self._carry_out(key, job)
             except Exception as error:  # whatever it is, other jobs go on; this one is found lost
                 log.error("backtest_not_ended", backtest=key[1], error=type(error).__name__)
@@ -183,6 +183,16 @@ class Backtests:
     def _ended(self, key: Key, job: _Job) -> None:
         del self._jobs[key]
         job.ended.set()
+
+    async def _tidy(self, product: str) -> None:
+        """Delete what the product has too many of."""
+        async with self._ledger.reader() as conn:
+            outdated = await backtest_jobs.outdated(conn, product)
+        for key in outdated:
+            for upto in itertools.count(CHUNK, CHUNK):
+                async with self._ledger.transaction() as conn:
+                    if await backtest_jobs.forget(conn, key, upto):
+                        break
 
     async def _carry_out(self, key: Key, job: _Job) -> None:
         async with self._ledger.transaction() as conn:
@@ -235,19 +245,6 @@ class Backtests:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _plan(self, key: Key, found: Window, asked: Asked, state: ProductState) -> Plan:
-        product, backtest_id = key
-        return Plan(
-            self._ledger.url,
-            found,
-            asked.until,
-            candidate(state, asked.config),
-            state.current,
-            f"/v1/products/{product}/backtests/{backtest_id}",
-            self._settings.predicate_budget_ms / 1000,
-            self._settings.log,
-        )
-
     async def _row(self, conn: AsyncConnection, key: Key) -> Row:
         row = await backtest_jobs.load(conn, key)
         if row is None:
@@ -283,6 +280,42 @@ class Backtests:
         if "result" in row:
             found["result"] = orjson.Fragment(row["result"]) if row["result"] is not None else None
         return found
+
+
+class Prepared(NamedTuple):
+    """A backtest before it runs."""
+
+    backtest_id: str
+    request: Json  # all that its result is a function of, but for the config itself
+    total: int  # positions to go through
+    plan: Plan
+
+
+async def prepare(
+    conn: AsyncConnection,
+    url: str,
+    settings: Settings,
+    product: str,
+    state: ProductState,
+    engine: EngineActivated,
+    asked: Asked,
+) -> Prepared:
+    """What was asked, over the window as the ledger at `url` holds it now."""
+    found = await window.locate(conn, product, asked.start, asked.end)
+    request = _request(found, asked, state, engine)
+    backtest_id = identity(product, request)
+    plan = Plan(
+        url,
+        found,
+        asked.until,
+        candidate(state, asked.config),
+        state.current,
+        f"/v1/products/{product}/backtests/{backtest_id}",
+        settings.predicate_budget_ms / 1000,
+        settings.log,
+    )
+    total = found.to_position - found.from_position + 1 if found.to_position else 0
+    return Prepared(backtest_id, request, total, plan)
 
 
 def _simulated(job: _Job) -> Outcome:

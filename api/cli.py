@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import ipaddress
+import os
 import secrets
+import signal
 import socket
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 
 from api import log
-from api.commands import auditing, rebuilding, relabelling, replaying, transfer, verifying
-from api.commands.common import Refused, Run, database, faults_of, ledger_of, read, read_config, say
-from api.predicates import Registry
+from api.commands import auditing, backtesting, rebuilding, relabelling, replaying, transfer, verifying
+from api.commands.common import Refused, Run, database, faults_of, ledger_of, read_config, say
 from api.settings import Settings
 from domain import codec, config_parse
 from domain.errors import InvalidInput, NudgeledgerError
-from domain.instants import SECOND
 from eventstore import reader, schema
 from migrations import run as migrations
-from projections import configs
 
-MODULES = (auditing, replaying, rebuilding, relabelling, verifying, transfer)
+MODULES = (backtesting, auditing, replaying, rebuilding, relabelling, verifying, transfer)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_packages()
         settings = _settings(options)
         log.configure(settings.log)
-        result: int = options.run(settings, options)
+        with contextlib.nullcontext() if options.run in (_serve, _demo) else _ending_at_once():
+            result: int = options.run(settings, options)
+        sys.stdout.flush()
         return result
     except InvalidInput as error:
         name = getattr(error, "file", None)
@@ -50,8 +52,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Refused, NudgeledgerError, ValueError) as error:
         print(f"nudgeledger: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except (sa.exc.DBAPIError, asyncpg.PostgresError) as error:  # no such database, a file that is none
+        print(f"nudgeledger: the database: {getattr(error, 'orig', error)}", file=sys.stderr)  # noqa: T201
+        return 2
+    except BrokenPipeError:  # whoever read standard output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"nudgeledger: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Ctrl-C ends a command as a kill would, which each of them bears. To cancel its tasks could hang with
+    the writer's lock held: asyncpg does not come back from an `executemany` cancelled between two chunks."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_packages() -> None:
@@ -103,11 +126,6 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument("id")
     adding.add_argument("--config", type=Path, help="its config, YAML or JSON")
     database(adding)
-
-    testing = command("backtest", _backtest, "what a config would have decided over recorded events")
-    testing.add_argument("--config", type=Path, required=True)
-    testing.add_argument("--events", type=Path, required=True, help="JSON lines")
-    testing.add_argument("--until", type=float, default=0.0, help="seconds to run past the last event (0)")
 
     for module in MODULES:
         module.add(command)
@@ -265,30 +283,6 @@ async def _add_product(settings: Settings, product: str, raw: Any) -> None:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _backtest(settings: Settings, options: argparse.Namespace) -> int:
-    from api import events_file
-    from projections.backtesting import backtest
-
-    started = time.perf_counter()
-    raw = read_config(options.config)
-    with faults_of(options.config):
-        parsed = config_parse.parse(raw)
-    with faults_of(options.events):
-        batches = backtest.batches(events_file.read(read(options.events).splitlines()))
-    if not 0 <= options.until < 1e9:
-        raise Refused("--until is a number of seconds, 0 or more")
-    revision = configs.Revision(f"r1-{configs.digest(raw)}", 0, 0, raw)
-    predicates = Registry(settings.predicate_budget_ms / 1000)
-    rules = configs.ruleset(parsed.product_id, revision, predicates.run)
-    until = round(options.until * SECOND)
-    for row in backtest.run(parsed.product_id, rules, batches, until):
-        if row["kind"] == "summary":
-            row["seconds"] = time.perf_counter() - started
-        sys.stdout.buffer.write(backtest.line(row))
-    sys.stdout.buffer.flush()
-    return 0
 
 
 if __name__ == "__main__":

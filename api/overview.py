@@ -26,6 +26,7 @@ from projections.views.recent import Place, Query
 
 SPAN = 7 * DAY  # of figures, where nobody says from when
 MOST_BUCKETS = 1_000
+FOLDED_AT_ONCE = 5  # sessions: others wait meanwhile
 
 
 async def products(service: Service) -> dict[str, Any]:
@@ -74,9 +75,9 @@ async def _states(service: Service, product: str, session_ids: Sequence[str]) ->
     book = await service.recorder.book(product)
     cached = {name: live.state for name in session_ids if (live := book.sessions.get(name)) is not None}
     lacking = [session_stream(name) for name in session_ids if name not in cached]
-    if lacking:
+    for start in range(0, len(lacking), FOLDED_AT_ONCE):
         async with service.ledger.reader() as conn:
-            loaded = await book.read(conn, lacking)
+            loaded = await book.read(conn, lacking[start : start + FOLDED_AT_ONCE])
         cached |= {state.session_id: state for state in loaded.sessions}
     return [cached[name] for name in session_ids]
 

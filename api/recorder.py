@@ -70,6 +70,7 @@ class Recorder:
         self._stopping = False
         self._poisoned: set[tuple[str, str, str, int]] = set()  # said already
         self._moves = 0  # how often the cache was overtaken by others
+        self._foreign: set[tuple[str, str]] = set()  # (product, stream) that others wrote during this group
         self._head = 0  # the newest position that somebody told of
 
     # --- from outside ----------------------------------------------------------------------------
@@ -151,12 +152,10 @@ class Recorder:
                     if row.position in own:
                         continue
                     self._moves += 1
-                    # Whoever wrote last to a session looks after its timer.
-                    if row.stream.startswith("session-"):
-                        self.due.pop((row.product, name_in(row.stream)), None)
+                    self._foreign.add((row.product, row.stream))
+                    self._give_up(row.product, row.stream)
                     if book is None:
                         continue
-                    book.drop(row.stream)
                     if row.stream.startswith("session-"):
                         moved.setdefault(row.product, {})[name_in(row.stream)] = None
                     if row.stream == PRODUCT_STREAM:
@@ -171,6 +170,13 @@ class Recorder:
             self.on_written(product, [written])
         for product, sessions in moved.items():
             self.on_moved(product, sessions)
+
+    def _give_up(self, product: str, stream: str) -> None:
+        """Somebody else wrote last to this stream: what is kept of it is old, and its timer is theirs."""
+        if stream.startswith("session-"):
+            self.due.pop((product, name_in(stream)), None)
+        if product in self.books:
+            self.books[product].drop(stream)
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -222,6 +228,7 @@ class Recorder:
     async def _commit(self, group: list[Job]) -> None:
         """Decide a group, store it, answer its callers. Jobs that must wait go to the next group."""
         self.groups += 1
+        self._foreign.clear()
         prepared: list[Prepared] = []
         refused: list[Prepared] = []
         try:
@@ -243,6 +250,8 @@ class Recorder:
         for item in prepared:
             if id(item) not in lost:
                 self._publish(item)
+        for product, stream in self._foreign:  # perhaps behind what was published just now
+            self._give_up(product, stream)
         # Announcements of the recorder's own, which nobody waits for, are made anew.
         again = [job for job in (*[item.job for item in refused], *later) if job.future is not None]
         self._waiting[:0] = again

@@ -6,6 +6,7 @@ far it is. Each process is spawned, so it inherits no event loop, connection or 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -44,7 +45,10 @@ class _Remote:
         self._pipe = pipe
 
     def report(self, done: int) -> None:
-        self._pipe.send(_Message("done", done))
+        try:
+            self._pipe.send(_Message("done", done))
+        except BrokenPipeError:  # the process that waited is gone
+            raise Cancelled from None
 
 
 class _Local:
@@ -124,7 +128,8 @@ def _run(work: Callable[[Any, Line], Any], argument: Any, pipe: Connection) -> N
     try:
         result = work(argument, _Remote(pipe))
     except BaseException as error:  # whatever it is: the waiting process says so
-        pipe.send(_Message("error", f"{type(error).__name__}: {error}"))
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(_Message("error", f"{type(error).__name__}: {error}"))
     else:
         pipe.send(_Message("result", result))
     finally:

@@ -17,11 +17,13 @@ Criterion = Callable[[View, int], Finding]
 """From a view, and the version of the trigger's last offer in this session (0: none), to a finding."""
 
 
-def build(node: config.Node, settings: config.Config, matcher: Matcher) -> Criterion:
-    """The function of a criteria node."""
+def build(node: config.Node, settings: config.Config, matcher: Matcher, *, erased: bool = False) -> Criterion:
+    """The function of a criteria node. `erased`: leaves that ask for personal fields are unknown."""
+    if erased and not isinstance(node, config.Group) and reads_personal(node):
+        return _unknown(build(node, settings, matcher))
     match node:
         case config.Group():
-            return _group(node, settings, matcher)
+            return _group(node, settings, matcher, erased)
         case config.Count():
             return _count(node, matcher)
         case config.Absent():
@@ -40,6 +42,31 @@ def build(node: config.Node, settings: config.Config, matcher: Matcher) -> Crite
             return _section_match(node, settings)
         case config.Predicate():
             return _predicate(node)
+
+
+def reads_personal(node: config.Node) -> bool:
+    """Whether a criterion asks for fields that are stored sealed."""
+    match node:
+        case config.Group():
+            return any(map(reads_personal, node.conditions))
+        case config.Count() | config.Absent():
+            return bool(node.where.properties)
+        case config.Sequence():
+            return any(where.properties for where in (*node.steps, *node.without))
+        case config.SectionMatch() | config.Predicate():
+            return True
+        case _:
+            return False
+
+
+def _unknown(criterion: Criterion) -> Criterion:
+    """The criterion where what it asks for was erased: what it seems to see is no finding."""
+
+    def evaluate(view: View, used: int) -> Finding:
+        seen = criterion(view, used)
+        return Finding(seen.type, None, required=seen.required, id=seen.id, name=seen.name, detail="erased")
+
+    return evaluate
 
 
 def _ids(view: View, indexes: list[int]) -> tuple[str, ...]:
@@ -61,8 +88,8 @@ def _any_of(verdicts: list[Verdict]) -> Verdict:
     return None if None in verdicts else False
 
 
-def _group(node: config.Group, settings: config.Config, matcher: Matcher) -> Criterion:
-    children = [build(child, settings, matcher) for child in node.conditions]
+def _group(node: config.Group, settings: config.Config, matcher: Matcher, erased: bool) -> Criterion:
+    children = [build(child, settings, matcher, erased=erased) for child in node.conditions]
     operator = node.operator
     settles: Verdict = operator != "AND"  # what one condition must be to settle the group
 

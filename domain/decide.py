@@ -208,8 +208,9 @@ def explain(verdict: Verdict, evaluation: Evaluation, situation: Situation, rule
     """The evaluator's own output for one trigger."""
     session, at = situation.session, situation.at
     blocked = verdict.blocked
+    span = View(session.actions, at, rules.config, rules.matcher, rules.predicates).span()
     return {
-        "summary": sentences.summary(verdict, at, winner=evaluation.winner, lookback=rules.config.lookback),
+        "summary": sentences.summary(verdict, at, winner=evaluation.winner, lookback=span),
         "state": {
             "current_state": session.state_at(at),
             "cooldown_active": session.cooldown_active(at),

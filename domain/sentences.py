@@ -92,7 +92,8 @@ def _nearest(near: Sequence[Change], node: config.Node | None = None, reasons: S
             text = text.replace(f" {which}", "", 1)
     if text.startswith(("after ", "if ", "without ")):
         return f"; it would have fired {text}"
-    return f"; {text} would have fired it"
+    done, provided, proviso = text.partition(", if ")
+    return f"; {done} would have fired it{provided}{proviso}"
 
 
 def _named(node: config.Node | None) -> Iterator[str]:

@@ -43,6 +43,15 @@ class Ruleset:
             _reads_properties(trigger.criteria) for trigger in settings.triggers
         )
 
+    def erased(self) -> Ruleset:
+        """These rules where personal fields can be read no more: what asks for them is unknown."""
+        other = self.limited(self.config)
+        other.criteria = tuple(
+            (trigger, criteria.build(trigger.criteria, self.config, self.matcher, erased=True))
+            for trigger in self.config.triggers
+        )
+        return other
+
     def limited(self, settings: config.Config) -> Ruleset:
         """These rules under other limits, or without some of the triggers; criteria stay as they are.
 

@@ -132,6 +132,11 @@ class View:
         self.hi = history.until(at)  # end of every window
         self.lo = max(history.since(at - settings.lookback), self.hi - settings.max_actions)
 
+    def span(self) -> int | None:
+        """How far back the context window reaches; None where its greatest number of actions cuts it."""
+        cut = self.lo > self._history.since(self.at - self.lookback)
+        return None if cut else self.lookback
+
     def start(self, within: int | None) -> int:
         """Index at which the window of a leaf begins; None: the context window."""
         if within is None:

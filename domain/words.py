@@ -91,7 +91,7 @@ def after(at: int, day_of: int) -> str:
 def later(duration: int) -> str:
     """About how much later: `12 s`, `5 min`, `3 h`."""
     if duration < SECOND:
-        return seconds(duration)
+        return "less than 1 s"
     for unit, name in ((HOUR, "h"), (MINUTE, "min")):
         if duration >= 2 * unit:
             return f"{(duration + unit // 2) // unit} {name}"

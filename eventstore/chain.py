@@ -104,6 +104,25 @@ def chain_hash(previous: bytes, product_seq: int, version: int, recorded_at: int
     ).digest()
 
 
+# What SQLite's columns hold is of the kind they were declared with only as long as nobody tampers.
+_OPTIONAL = ("occurred_raw", "sent_raw", "correlation_id", "causation_id", "config_revision", "key_id")
+_INTEGERS = ("position", "product_seq", "version", "schema_version", "at", "recorded_at", "occurred_at")
+_KINDS: dict[str, tuple[type, ...]] = dict.fromkeys(Recorded._fields, (str,))
+_KINDS |= dict.fromkeys(_OPTIONAL, (str, type(None))) | dict.fromkeys(_INTEGERS, (int,))
+_KINDS |= dict.fromkeys(("data", "content_hash", "chain_hash"), (bytes,))
+_KINDS |= {"sealed": (bytes, type(None)), "clock_suspect": (bool,)}
+
+
+@lru_cache(maxsize=1024)
+def _whole(kinds: tuple[type, ...]) -> bool:
+    return all(kind in known for kind, known in zip(kinds, _KINDS.values(), strict=True))
+
+
+def is_whole(row: Recorded) -> bool:
+    """Whether every column holds the kind of value that is written there."""
+    return _whole(tuple(map(type, row)))
+
+
 class Newest(NamedTuple):
     """What a stream's next event must follow."""
 
@@ -124,7 +143,9 @@ class Walk:
         self._whole = seq == 0  # else the first event seen of a stream is taken as it is
 
     def fault(self, row: Recorded) -> str | None:
-        """What is wrong with the next event; None: nothing. The walk goes on behind it in either case."""
+        """What is wrong with the next event; None: nothing. The walk goes on behind a whole one."""
+        if not is_whole(row):
+            return "a column holds another kind of value"
         stream, version, previous = row.stream, row.version, self.previous
         before = self.streams.pop(stream, None)
         if before is None:
@@ -138,13 +159,9 @@ class Walk:
             return f"follows version {before.version} of its stream"
         if row.position and row.position <= position:
             return f"stands at position {row.position}, after position {position}"
-        try:
-            content = content_hash(without_place(row))
-            link = chain_hash(previous, row.product_seq, version, row.recorded_at, row.content_hash)
-        except (TypeError, ValueError, AttributeError):
-            return "a column holds another kind of value"
-        if content != row.content_hash:
+        if content_hash(without_place(row)) != row.content_hash:
             return "its content is not what was hashed"
+        link = chain_hash(previous, row.product_seq, version, row.recorded_at, row.content_hash)
         if link != row.chain_hash:
             return "the chain is broken: it does not continue from the event before"
         if row.at < before.at:

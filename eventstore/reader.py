@@ -16,6 +16,7 @@ from eventstore.statements import COLUMNS, QUALIFIED
 
 _NO_LIMIT = 2**62  # also "up to any version or position"
 _SUSPECT = Recorded._fields.index("clock_suspect")
+_BOOLEANS = {0: False, 1: True}
 
 
 async def read_stream(
@@ -231,5 +232,8 @@ def _recorded(conn: AsyncConnection, rows: statements.Rows) -> list[Recorded]:
     make = Recorded._make
     if conn.dialect.name == "postgresql":
         return [make(row) for row in rows]
-    # SQLite has no booleans.
-    return [make((*row[:_SUSPECT], row[_SUSPECT] == 1, *row[_SUSPECT + 1 :])) for row in rows]
+    # SQLite has no booleans; what is neither 0 nor 1 stays as it is, for an audit to find.
+    return [
+        make((*row[:_SUSPECT], _BOOLEANS.get(row[_SUSPECT], row[_SUSPECT]), *row[_SUSPECT + 1 :]))
+        for row in rows
+    ]

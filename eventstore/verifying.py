@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -64,11 +65,12 @@ async def verify_product(
         try:
             rows = await _page(conn, product, after)
         except sqlite3.OperationalError:
-            return Broken(product, "it cannot be read: some text in it is not UTF-8", walk.seq + 1)
+            unreadable = "it cannot be read: some text in it is not UTF-8"
+            return Broken(product, unreadable, walk.seq + 1, await _position_after(conn, product, walk.seq))
         rows = [row for row in rows if row.position <= scope.head]
         if not rows:
             return Sound(product, walk.seq, walk.previous)
-        await _recall(conn, product, walk, rows)
+        await _recall(conn, product, walk, list(takewhile(chain.is_whole, rows)))
         for row in rows:
             what = walk.fault(row)
             if what is None and (row.type, row.schema_version) not in scope.types:
@@ -94,6 +96,17 @@ async def _page(conn: AsyncConnection, product: str, after: int) -> list[Recorde
         if not rows:
             raise
         return rows
+
+
+async def _position_after(conn: AsyncConnection, product: str, seq: int) -> int | None:
+    rows = await statements.fetch(
+        conn,
+        "SELECT position FROM events WHERE product = $1 AND product_seq > $2::bigint "
+        "ORDER BY product_seq LIMIT 1",
+        product,
+        seq,
+    )
+    return rows[0][0] if rows else None
 
 
 async def _recall(conn: AsyncConnection, product: str, walk: Walk, rows: Sequence[Recorded]) -> None:
@@ -126,7 +139,7 @@ async def _recall(conn: AsyncConnection, product: str, walk: Walk, rows: Sequenc
             product,
         )
     for stream, version, at, recorded_at, seq in found:
-        if seq < first[stream].product_seq:
+        if type(seq) is int and seq < first[stream].product_seq:
             walk.streams[stream] = Newest(version, at, recorded_at)
 
 

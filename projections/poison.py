@@ -63,6 +63,17 @@ async def note(conn: AsyncConnection, found: Iterable[Poisoned], noticed_at: int
         await conn.execute(INSERT, rows)
 
 
+async def of_stream(conn: AsyncConnection, product: str, stream: str) -> dict[int, str]:
+    """The errors of what is set aside of a stream, by position."""
+    t = tables.poison
+    found = await conn.execute(
+        sa.select(t.c.position, t.c.error)
+        .where(t.c.product == product, t.c.stream == stream)
+        .order_by(t.c.position, t.c.projection)
+    )
+    return {row.position: row.error for row in found}
+
+
 async def listed(conn: AsyncConnection) -> list[sa.RowMapping]:
     """All that is set aside, in the ledger's order."""
     t = tables.poison

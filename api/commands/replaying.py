@@ -22,6 +22,10 @@ from projections.replaying.divergence import Divergence, Report
 def add(command: Add) -> None:
     """Register the command."""
     parser = command("replay", _replay, "derive every recorded decision again and compare")
+    parser.epilog = (
+        "Every recorded request and timer is judged, the last ones too. What a timer should have brought "
+        "after a session's last event is not: nothing in the ledger says whether anybody was there to look."
+    )
     parser.add_argument("--product", help="this product only")
     parser.add_argument("--session", help="report this session only")
     parser.add_argument("--from", dest="start", type=int, default=1, help="first position")

@@ -69,11 +69,7 @@ def _opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
 def _export(settings: Settings, options: argparse.Namespace) -> int:
     if options.decision is not None and options.keys is not None:
         raise Refused("--keys goes with all of a product's events, not with one decision")
-    try:
-        return asyncio.run(_exported(settings, options))
-    except BrokenPipeError:  # whoever read standard output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return asyncio.run(_exported(settings, options))
 
 
 async def _exported(settings: Settings, options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import { get, left } from "./api.js";
 import { h, put, said } from "./dom.js";
-import { clock, count, number, words } from "./format.js";
+import { clock, count, day, number, words } from "./format.js";
 import { dayAndTime, mishap, outcomePill, section, sessionLink, table, userLink, decisionLink } from "./parts.js";
 import { bars } from "./plot.js";
 import { to } from "./router.js";
@@ -55,7 +55,7 @@ function sessions(product, job, { sessions: rows, sessions_differing: all }) {
   if (!rows.length) return h("p", { class: "soft" }, "None: both offer the same at the same instants.");
   const name = (side, n, id) => (n === null ? said(id) : h("a", { href: to([product, "backtests", job.backtest_id, side, n]) }, said(id)));
   const offered = (row, side) => h("ul", { class: "offers" }, row[side].map(({ n, trigger_id, at }) =>
-    h("li", {}, name(side, n, trigger_id), " ", h("span", { class: "soft num" }, clock(at)))),
+    h("li", {}, name(side, n, trigger_id), " ", h("span", { class: "soft num" }, `${day(at)} ${clock(at, true)}`))),
   row[side].length ? null : h("li", { class: "soft" }, "nothing"));
   const shown = table("Sessions in which the offers differ", ["Session", "User", "Candidate offers", "In force offers", "All decisions"], rows.map((row) => [
     sessionLink(product, row.session_id), userLink(product, row.user_id), offered(row, "candidate"), offered(row, "in_force"), decisions(product, job, row)]));

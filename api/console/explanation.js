@@ -105,10 +105,10 @@ function after(told) {
     const { at, type, ...rest } = row;
     return [at ? dayAndTime(at) : "–", words(type ?? row.event ?? ""), said(details(rest))];
   });
-  return section("Delivery and answer",
+  return section(offered || delivery.length || responses.length ? "Delivery and answer" : "Tours",
     delivery.length ? table("Delivery", ["Time (UTC)", "What", "Details"], rows(delivery)) : offered && h("p", { class: "soft" }, "No delivery attempt is recorded: the stream hands a nudge to whoever listens."),
     responses.length ? table("Answers", ["Time (UTC)", "What", "Details"], rows(responses)) : offered && h("p", { class: "soft" }, "Nobody answered."),
-    tours.length ? table("Tours", ["Tour", "Offered", "Reason"], tours.map((tour) => [said(tour.id), tour.offered ? "yes" : "no", words(tour.reason)])) : null);
+    tours.length ? table("Tours", ["Tour", offered ? "Offered" : "Would be offered", "Reason"], tours.map((tour) => [said(tour.id), tour.offered ? "yes" : "no", words(tour.reason)])) : null);
 }
 
 // What the head of the page says already.

@@ -18,7 +18,7 @@ export async function simulated({ product, given: [job, side, n], show, signal }
   const told = { ...row, ...row.explanation };
   const paper = sessionStrip(product, told, signal);
   const note = h("p", { class: "simulated" }, "Simulated with the ", side === "candidate" ? "candidate config" : "config in force",
-    ": this never happened. ", h("a", { href: to([product, "backtests", job]) }, "The backtest"));
+    ". The strip shows what really happened. ", h("a", { href: to([product, "backtests", job]) }, "The backtest"));
   show(`Simulated: ${told.summary}`, note, ...explained(product, told, { point: paper.point, strip: paper.node,
     json: address([product, "backtests", job, "decisions", side, n]) }).filter(Boolean));
 }

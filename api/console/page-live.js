@@ -45,6 +45,14 @@ export async function live({ product, show, signal }) {
       .catch((error) => { if (!left(error)) lamp.title = error.message; });
   }, 2000);
   const replot = throttled(plot, 1000);
+  let lost = false;
+  /** What fell while nobody listened. */
+  const caughtUp = async () => {
+    const page = await get([product, "decisions"], { from: instant(Date.now() - MINUTES * 60000), limit: 1000 }, signal);
+    recent.decisions = page.decisions;
+    if (page.decisions.length) keepFocus(feed, () => decided(page.decisions.slice(0, SHOWN)));
+    plot();
+  };
   const minute = setInterval(plot, 60000);
   signal.addEventListener("abort", () => clearInterval(minute));
   follow(product, {
@@ -67,6 +75,8 @@ export async function live({ product, show, signal }) {
     lamp.classList.toggle("on", open);
     put(lamp, open ? "live" : "reconnecting …");
     if (open) again();
+    if (open && lost) caughtUp().catch((error) => { if (!left(error)) lamp.title = error.message; });
+    lost = !open;
   }, signal);
 }
 

@@ -28,8 +28,9 @@ export async function sessions({ product, query, show, signal }) {
     next = null;
     return { nodes: page.sessions.map((row) => sessionRow(product, row)), next: page.next };
   });
-  const decided = h("div");
-  show(user ? `Sessions of ${user}` : "Sessions", head(title, select), pages.node, decided);
+  const decided = h("section", { class: "beneath" });
+  const whyNot = user && [h("span", { class: "gap" }), h("a", { href: to([product, "why-not"], { user_id: user }) }, "Why not?")];
+  show(user ? `Sessions of ${user}` : "Sessions", head(title, select, whyNot), pages.node, decided);
   await pages.load();
   if (!user) return;
   const { decisions } = await get([product, "decisions"], { user_id: user, limit: 50 }, signal);

@@ -3,18 +3,15 @@
 import { address, get, left } from "./api.js";
 import { h, put, said, settled } from "./dom.js";
 import { explained } from "./explanation.js";
-import { clock, instant, millis } from "./format.js";
+import { instant, millis, moment } from "./format.js";
 import { instantField } from "./instant-field.js";
 import { head, mishap, notice, statePill } from "./parts.js";
 import { go, note, to } from "./router.js";
 import { sessionStrip } from "./page-decision.js";
 
 export async function whyNot({ product, query, show, signal }) {
-  const config = await get([product, "config"], {}, signal).catch((error) => {
-    if (error.status === 404) return { config: { triggers: [] } };
-    throw error;
-  });
-  const known = (config.config.triggers ?? []).map((row) => ({ id: row.id ?? row.builtin, name: row.name }));
+  const { revisions } = await get([product, "config", "revisions"], {}, signal);
+  const known = everKnown(revisions);
   const asked = { user_id: query.user_id, session_id: query.session_id, trigger_id: query.trigger_id ?? known[0]?.id, at: query.at ?? "" };
   const answer = h("div", { class: "answer" });
   const sessions = h("div", { class: "choice" });
@@ -48,9 +45,21 @@ export async function whyNot({ product, query, show, signal }) {
 
 const field = (label, control) => h("label", { class: "field" }, h("span", {}, label), control);
 
+/** The triggers of every revision, the newest first: last week's question may be about one that is gone. */
+function everKnown(revisions) {
+  const found = new Map();
+  revisions.forEach(({ config }, age) => {
+    for (const { id, builtin, name } of config.triggers ?? []) {
+      const own = id ?? builtin;
+      if (!found.has(own)) found.set(own, { id: own, name: age ? `${name ?? own}, no longer in force` : name });
+    }
+  });
+  return [...found.values()];
+}
+
 function triggerField(known, chosen, changed) {
   const ids = known.map(({ id }) => id);
-  const list = chosen && !ids.includes(chosen) ? [{ id: chosen, name: "not in the config in force" }, ...known] : known;
+  const list = chosen && !ids.includes(chosen) ? [{ id: chosen, name: "in no config" }, ...known] : known;
   const select = h("select", { name: "trigger", on: { change: () => changed(select.value) } },
     list.map(({ id, name }) => h("option", { value: id }, name ? `${name} (${id})` : id)));
   select.value = chosen ?? "";
@@ -59,7 +68,7 @@ function triggerField(known, chosen, changed) {
 
 /** The user's sessions, of which one is to be picked. */
 async function choose(product, asked, into, signal) {
-  const { sessions } = await get([product, "sessions"], { user_id: asked.user_id, limit: 20 }, signal);
+  const { sessions, next } = await get([product, "sessions"], { user_id: asked.user_id, limit: 20 }, signal);
   if (!sessions.length) {
     put(into, h("p", { class: "soft" }, "This user has no session. The host may report another id than you have: ",
       h("a", { href: to([product, "sessions"]) }, "look among all sessions"), "."));
@@ -67,7 +76,8 @@ async function choose(product, asked, into, signal) {
   }
   put(into, h("h2", {}, "Which session?"), h("ul", { class: "chips" }, sessions.map((row) =>
     h("li", {}, h("a", { class: "chip", href: to([product, "why-not"], { ...asked, session_id: row.session_id }), data: { item: "" } },
-      said(row.session_id), " ", statePill(row.current_state), " ", h("small", {}, `until ${clock(row.last_event_at)}`))))));
+      said(row.session_id), " ", statePill(row.current_state), " ", h("small", {}, `until ${moment(row.last_event_at)}`))))),
+    next && h("p", {}, h("a", { href: to([product, "sessions"], { user_id: asked.user_id }) }, "Earlier sessions of this user")));
 }
 
 /** A slider over the session's time and a field for an exact instant; at the slider's end: now. */

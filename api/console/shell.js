@@ -51,7 +51,7 @@ function picker(product) {
 }
 
 function search(product) {
-  const field = h("input", { id: "search", type: "search", placeholder: "Session, user or decision", autocomplete: "off",
+  const field = h("input", { id: "search", type: "search", placeholder: "Find by id", autocomplete: "off",
     spellcheck: "false", "aria-label": "Search for a session, a user or a decision", "aria-keyshortcuts": "/" });
   const look = (event) => {
     event.preventDefault();

@@ -122,7 +122,7 @@ async def nudges(
     return EventStream(service, connection, request.headers.get("last-event-id") or last_event_id)
 
 
-@router.get("/proactive/stream/{user_id}", responses=OPENAPI, response_class=Response)
+@router.get("/proactive/stream/{user_id:id}", responses=OPENAPI, response_class=Response)
 async def proactive(user_id: str, product: Product, request: Request, service: Ledgered) -> Response:
     """The published stream: a nudge goes to the user's newest connection."""
     connection = Connection(product, user_id, False)

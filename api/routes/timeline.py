@@ -42,7 +42,7 @@ async def get_sessions(
     return answer(await overview.sessions(service, product, recent.Query(user_id, state, place, limit)))
 
 
-@router.get("/sessions/{session_id}/timeline", responses=documents.TIMELINE)
+@router.get("/sessions/{session_id:id}/timeline", responses=documents.TIMELINE)
 async def get_timeline(
     product: str,
     session_id: str,

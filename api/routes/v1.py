@@ -73,7 +73,7 @@ async def post_events(product: str, request: Request, service: Ledgered) -> Resp
     return Response(body, media_type="application/json")
 
 
-@router.get("/sessions/{session_id}")
+@router.get("/sessions/{session_id:id}")
 async def get_session(
     product: str,
     session_id: str,
@@ -86,7 +86,7 @@ async def get_session(
     return answer(await service.session(product, session_id, at=instant, upto=version))
 
 
-@router.get("/sessions/{session_id}/events")
+@router.get("/sessions/{session_id:id}/events")
 async def get_session_events(
     product: str,
     session_id: str,

@@ -24,13 +24,13 @@ def past(service: Service, at: str | None) -> int | None:
     return instant
 
 
-@router.get("/decisions/{decision_id}")
+@router.get("/decisions/{decision_id:id}")
 async def get_decision(product: str, decision_id: str, service: Ledgered) -> Response:
     """Why a nudge was offered or held back, by the decision's id, which is the nudge's too."""
     return answer(await service.decision(product, decision_id))
 
 
-@router.get("/sessions/{session_id}/why-not")
+@router.get("/sessions/{session_id:id}/why-not")
 async def get_why_not(
     product: str, session_id: str, trigger_id: str, service: Ledgered, at: str | None = None
 ) -> Response:
@@ -38,7 +38,7 @@ async def get_why_not(
     return answer(await service.why_not(product, session_id, trigger_id, past(service, at)))
 
 
-@router.get("/sessions/{session_id}/evaluation")
+@router.get("/sessions/{session_id:id}/evaluation")
 async def get_evaluation(
     product: str,
     session_id: str,

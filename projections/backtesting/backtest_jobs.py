@@ -12,6 +12,7 @@ from projections.backtesting.tally import Decision
 from projections.tables import backtest_decisions, backtests
 
 WAITING = ("queued", "running")
+MOST_KEPT = 100  # jobs of a product, before its oldest ended ones go
 MOST_LISTED = 200
 
 Row = dict[str, Any]
@@ -104,6 +105,27 @@ async def interrupt(conn: AsyncConnection, before: int, now: int) -> None:
     t = backtests
     lost = sa.update(t).where(t.c.status.in_(WAITING), t.c.touched_at < before)
     await conn.execute(lost.values(status="failed", error="interrupted", finished_at=now))
+
+
+async def outdated(conn: AsyncConnection, product: str) -> list[Key]:
+    """The jobs that are one too many: the oldest that have ended."""
+    t = backtests
+    count = await conn.scalar(sa.select(sa.func.count()).where(t.c.product == product)) or 0
+    if count <= MOST_KEPT:
+        return []
+    query = sa.select(t.c.backtest_id).where(t.c.product == product, t.c.status.not_in(WAITING))
+    query = query.order_by(t.c.created_at, t.c.backtest_id).limit(count - MOST_KEPT)
+    return [(product, backtest_id) for backtest_id in await conn.scalars(query)]
+
+
+async def forget(conn: AsyncConnection, key: Key, upto: int) -> bool:
+    """Delete the job's decisions up to this number; where there are none, the job. Whether it is gone."""
+    t = backtest_decisions
+    gone = await conn.execute(sa.delete(t).where(*_is(key, t), t.c.n <= upto))
+    if gone.rowcount:
+        return False
+    await conn.execute(sa.delete(backtests).where(*_is(key), backtests.c.status.not_in(WAITING)))
+    return True
 
 
 async def keep(conn: AsyncConnection, key: Key, side: str, first: int, decisions: Sequence[Decision]) -> None:

@@ -89,9 +89,9 @@ def simulate(
     task: Task, candidate: Ruleset, in_force: Ruleset, ask: Ask, report: Callable[[int], None]
 ) -> Share:
     """Run the share to its end; `report` is told how many positions of the window are behind it."""
-    found = _Comparison(task, candidate, in_force, ask)
+    found = _Comparison(task, candidate, in_force, ask, report)
     try:
-        found.run(report)
+        found.run()
         return found.share()
     finally:
         found.close()
@@ -141,13 +141,19 @@ class _Side:
 
 
 class _Comparison:
-    def __init__(self, task: Task, candidate: Ruleset, in_force: Ruleset, ask: Ask) -> None:
+    def __init__(
+        self, task: Task, candidate: Ruleset, in_force: Ruleset, ask: Ask, report: Callable[[int], None]
+    ) -> None:
         self._task, self._window, self._ask = task, task.window, ask
         self._personal = candidate.reads_properties or in_force.reads_properties
         product = task.window.product
         self._candidate = _Side(product, candidate, lambda stream: self._before([stream]))
         self._in_force = _Side(product, in_force, lambda stream: self._before([stream]))
         self._sides = (self._candidate, self._in_force)
+        self._report = report
+        self._done = 0  # positions
+        for side in self._sides:
+            side.simulation.beat = self._beat
         self._recorded = Recorded()
 
         @lru_cache(maxsize=100_000)
@@ -156,7 +162,7 @@ class _Comparison:
 
         self._mine = mine
 
-    def run(self, report: Callable[[int], None]) -> None:
+    def run(self) -> None:
         batcher = Batcher(self._window, self._mine)
         self._arm()
         after = self._window.before
@@ -168,7 +174,8 @@ class _Comparison:
                 wanted = [row for row in rows if batcher.wants(row)]
                 keys = self._ask(partial(facts.keys_of, rows=wanted))
             self._take(batcher.take(rows, keys))
-            report(rows[-1].position - self._window.from_position + 1)
+            self._done = rows[-1].position - self._window.from_position + 1
+            self._beat()
         self._take(batcher.rest())
         for side in self._sides:
             side.tally.take(side.simulation.finish(self._window.end + self._task.until))
@@ -202,16 +209,22 @@ class _Comparison:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _beat(self) -> None:
+        """Say how far it is; whoever waits may end it here."""
+        self._report(self._done)
+
     def _arm(self) -> None:
-        """Sessions that were active lately begin as after a config put."""
+        """Sessions that were active lately begin as after a config put right before the window: what comes
+        due at its first instant belongs to it."""
         active = self._ask(partial(window.active_before, window=self._window))
         active = [stream for stream in active if self._mine(stream)]
         armed: list[list[Stored | Transition]] = [[] for _ in self._sides]
         for start in range(0, len(active), ARMED_AT_ONCE):
             streams = active[start : start + ARMED_AT_ONCE]
             self._load(streams)
+            self._beat()
             for side, happened in zip(self._sides, armed, strict=True):
-                happened += side.simulation.rearm(map(name_in, streams), self._window.start)
+                happened += side.simulation.rearm(map(name_in, streams), self._window.start - 1)
         for side, happened in zip(self._sides, armed, strict=True):
             side.tally.take(sorted(happened, key=lambda each: (each.at, session_of(each))))
 

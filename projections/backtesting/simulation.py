@@ -8,7 +8,7 @@ same decisions.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from domain.triggers import Ruleset
 from domain.user import UserState
 
 STALE = 10_000  # timers that no longer count and are kept all the same
+BEAT = 500  # timers between two signs of life
 
 
 class Batch(NamedTuple):
@@ -67,10 +68,12 @@ class Simulation:
     sessions_seen: set[str] = field(default_factory=set)
     users_seen: set[str] = field(default_factory=set)
     nudges: set[str] = field(default_factory=set)  # answers to these are taken
+    beat: Callable[[], None] = lambda: None  # a sign of life while time runs without a step; may raise
     _ids: set[str] = field(default_factory=set)
     _timers: list[tuple[int, str]] = field(default_factory=list)  # heap of (due, session); may be stale
     _armed: dict[str, int] = field(default_factory=dict)  # session -> due; what counts of the heap
     _instant: list[Stored | Transition] = field(default_factory=list)  # of `now`: sorted when it is over
+    _fired: int = 0  # timers
 
     def over(self, batches: Iterable[Batch], until: int = 0) -> Iterator[Stored | Transition]:
         """Every decision and transition, by (`at`, session). `batches` and `until` as in `run`.
@@ -120,6 +123,9 @@ class Simulation:
         """Fire all timers due before `before`; give what is over, and keep what is not."""
         while (timer := self._next(before)) is not None:
             due, session_id = timer
+            self._fired += 1
+            if self._fired % BEAT == 0:
+                self.beat()
             if due > self.now:
                 yield from _over(self._instant)
                 self.now = due

@@ -64,10 +64,17 @@ class Rerun:
             else:
                 return turn
 
-    async def as_of(self, act: Act, rules: Ruleset, instant: int, live: Live) -> Turn:
-        """The same with everything but `live` as it was recorded by that instant."""
-        before = self.states.before
-        known = States(self._conn, self.product, self._keyring, before=before, until=instant)
+    async def as_of(
+        self, act: Act, rules: Ruleset, instant: int, live: Live, *, until: int | None = None
+    ) -> Turn:
+        """The same with everything but `live` as it was recorded by that instant, or by `until`."""
+        known = States(
+            self._conn,
+            self.product,
+            self._keyring,
+            before=self.states.before,
+            until=instant if until is None else until,
+        )
         return await self.run(act, rules, instant, live, states=known)
 
     async def incoming(self, rows: Sequence[Row]) -> list[Incoming]:

@@ -2,7 +2,7 @@
 
 The service looks at a session when it is due, and a look that comes to nothing leaves no row. Where today's
 code comes to something, that is told only if the service surely looked, and on the same: the session was
-last evaluated under the same rules, and what comes out comes out on what was recorded by that instant too.
+last evaluated under the same rules, and nobody moved what an evaluation reads until the session's next row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from domain.run import Live
 from domain.session import SessionState
 from domain.triggers import Ruleset
 from projections.replaying import compare
-from projections.replaying.rerun import Rerun
+from projections.replaying.rerun import Act, Rerun
 from projections.replaying.telling import TIMEOUT, Place, Telling
 
 MEMORY = 500_000  # positions: of a session that has had no row for so long nobody knows when it was due
@@ -109,16 +109,17 @@ class Watch:
         """The session's evaluations before that instant, one after the other."""
         place = Place(session_stream(state.session_id), armed.position)
         sure = armed.sure and armed.revision == revision
-        due = armed.next_evaluation
+        first = due = armed.next_evaluation
         while due is not None and due < before:
-            due = await self._look(place, state, due, rules, sure)
+            assert first is not None
+            due = await self._look(place, state, first, due, rules, sure)
         self.arm(state, due, armed.position, armed.revision, sure=sure)
         return armed._replace(sure=sure)
 
     async def _look(
-        self, place: Place, state: SessionState, due: int, rules: Ruleset, sure: bool
+        self, place: Place, state: SessionState, first: int, due: int, rules: Ruleset, sure: bool
     ) -> int | None:
-        """One evaluation of which nothing was recorded; the instant of the next."""
+        """One evaluation of which nothing was recorded; when the next is. `first`: when the first was."""
         name, live = state.session_id, Live(state, due)
         turn = await self._rerun.run(lambda t: t.timers(name, due + 1), rules, due, live)
         asked = self._rerun.rulebook.asked
@@ -128,12 +129,16 @@ class Watch:
         if asked or not sure:
             self._telling.unknown(place, 1)
         else:
-            # What others did between that instant and the session's next row must not count.
-            then = await self._rerun.as_of(lambda t: t.timers(name, due + 1), rules, due, live)
-            for difference in compare.differences((), then.stored):
-                await self._telling.diverges(difference, place)
-            if not then.stored:
+            # What others did since must not count: who looked late saw some of it, how much nobody knows; and
+            # after a look that stood on something else the next was due at another instant.
+            act: Act = lambda t: t.timers(name, due + 1)  # noqa: E731
+            if not (then := await self._rerun.as_of(act, rules, due, live)).stored:
                 self._telling.silent(place, known=True)
+            elif (await self._rerun.as_of(act, rules, due, live, until=first)).world.read != turn.world.read:
+                self._telling.unknown(place, 1)
+            else:
+                for difference in compare.differences((), then.stored):
+                    await self._telling.diverges(difference, place)
         return await self._following(state, rules, due)
 
     async def _unnoticed(self, state: SessionState, due: int, rules: Ruleset, armed: Armed | None) -> None:

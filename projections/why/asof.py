@@ -22,7 +22,7 @@ from domain.run import Live, Missing, World
 from domain.session import SessionState
 from domain.triggers import Evaluation, Ruleset, Situation, Verdict
 from domain.user import UserState
-from domain.view import Predicates, no_predicates
+from domain.view import Predicates, View, no_predicates
 from projections import configs, facts, rederive
 from projections.configs import ProductState, Revision
 from projections.readable import Told
@@ -75,6 +75,11 @@ class Moment:
     @property
     def lookback(self) -> int:
         return self.rules.config.lookback
+
+    def span(self) -> int | None:
+        """How far back the context window reaches, where nothing but time ends it."""
+        rules, actions = self.rules, self.situation.session.actions
+        return View(actions, self.at, rules.config, rules.matcher, rules.predicates).span()
 
     def verdict(self, trigger_id: str) -> Verdict | None:
         return next((v for v in self.evaluation.verdicts if v.trigger.id == trigger_id), None)
@@ -139,8 +144,9 @@ async def _moment(
     rules: Ruleset,
     decisions: tuple[Told, ...],
 ) -> Moment:
-    evaluation, failure = evaluated(situation, rules)
     erased = rules.reads_properties and await _erased(asking, rows[:version])
+    rules = rules.erased() if erased else rules
+    evaluation, failure = evaluated(situation, rules)
     return Moment(
         situation.session.session_id,
         situation.at,

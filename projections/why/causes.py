@@ -34,6 +34,7 @@ async def of_silence(asking: Asking, moment: Moment, trigger_id: str, blocked_by
         *circumstances.nearby(moment, trigger_id),
         *_not_evaluated(moment, blocked_by),
         *_around(asking, moment, trigger_id, product),
+        *await circumstances.unapplied(asking, moment),
     ]
 
 
@@ -49,7 +50,8 @@ async def of_decision(
         late = lasting(data["noticed_at"] - row.at)
         told = f"It was due at {text(row.at)}, but noticed {late} later: too late for anybody to see it."
         found.append(Cause("missed", told))
-    return [*found, *_around(asking, moment, data["trigger_id"], product)]
+    found += _around(asking, moment, data["trigger_id"], product)
+    return [*found, *await circumstances.unapplied(asking, moment)]
 
 
 def _around(asking: Asking, moment: Moment, trigger_id: str, product: Sequence[Told]) -> Iterator[Cause]:
@@ -73,13 +75,15 @@ def _config(moment: Moment, trigger_id: str, blocked_by: str | None) -> Iterator
     elif blocked_by == "unknown_trigger":
         yield Cause("unknown_trigger", f"No revision of this product's config ever had “{trigger_id}”.")
     elif blocked_by == "trigger_not_in_revision":
-        had = [r for r in moment.product.revisions if judged.raw_trigger(r, trigger_id) is not None]
-        other = next((r for r in had if r.at > moment.at), had[-1])
+        revisions = moment.product.revisions
+        had = [n for n, r in enumerate(revisions) if judged.raw_trigger(r, trigger_id) is not None]
+        number = next((n for n in had if revisions[n].at > moment.at), had[-1])
+        other = revisions[number]
+        which = f"{other.revision} has it, from {text(other.at)}"
+        if other.at <= moment.at and number + 1 < len(revisions):
+            which = f"{other.revision} had it, until {text(revisions[number + 1].at)}"
         force = moment.revision.revision if moment.revision is not None else "no config"
-        told = (
-            f"{force} was in force, without “{trigger_id}”; {other.revision} has it, from {text(other.at)}."
-        )
-        yield Cause("trigger_not_in_revision", told)
+        yield Cause("trigger_not_in_revision", f"{force} was in force, without “{trigger_id}”; {which}.")
 
 
 def _changes(asking: Asking, moment: Moment, trigger_id: str) -> Iterator[Cause]:
@@ -126,13 +130,13 @@ def _outranked(moment: Moment, verdict: Verdict | None) -> Iterator[Cause]:
 
 def _pages(moment: Moment, trigger_id: str) -> Iterator[Cause]:
     trigger = moment.rules.config.trigger(trigger_id)
-    if trigger is None:
+    if trigger is None or not len(moment.situation.session.actions):
         return
     misfits = [fit["id"] for fit in tour_fits(trigger, moment.situation, moment.rules) if not fit["offered"]]
     for name in misfits:
         tour = moment.rules.config.tour(name)
         wanted = f"a page that contains {tour.page_contains}" if tour is not None else "a registered tour"
-        told = f"Tour {name} was left out: it wants {wanted}, and the user was elsewhere."
+        told = f"Tour {name} is not offered here: it wants {wanted}, and the user was elsewhere."
         yield Cause("page_mismatch", told)
 
 
@@ -143,7 +147,8 @@ def _offer(asking: Asking, row: Told, data: Mapping[str, Any], after: Aftermath)
     delivered = [r for r in after.delivery if r.type == "nudge_delivered"]
     seen = after.shown or [r for r in after.responses if r.type != "goal_reached"]
     failed = [r for r in after.delivery if r.type == "delivery_failed"]
-    open_still = asking.now < data["expires_at"]
+    closed = next((r for r in after.delivery if r.type == "nudge_closed"), None)
+    open_still = closed is None and asking.now < data["expires_at"]
     if failed:
         told = f"A delivery failed: {orjson.loads(failed[-1].data).get('error', 'no reason was given')}."
         yield Cause("followup_failed", told, ids(failed))
@@ -162,9 +167,12 @@ def _offer(asking: Asking, row: Told, data: Mapping[str, Any], after: Aftermath)
     elif not seen:
         told = "It was sent, but the host never reported it shown: perhaps its page was hidden or closed."
         yield Cause("never_shown", told, ids(delivered))
-    elif not open_still and not after.of(*ANSWERS):
+    elif closed is None and not open_still and not after.of(*ANSWERS):
         told = f"It was shown, but nobody answered before it expired at {text(data['expires_at'])}."
         yield Cause("offer_expired", told, ids(after.shown))
+    elif closed is not None and orjson.loads(closed.data)["reason"] == "superseded":
+        told = f"It was shown, but nobody answered before a newer nudge took its place at {text(closed.at)}."
+        yield Cause("superseded", told, ids(after.shown))
 
 
 def _trigger(row: Told) -> str:

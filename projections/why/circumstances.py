@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from domain.envelope import OUTSIDE
+from domain.envelope import OUTSIDE, session_stream
 from domain.instants import MINUTE, text
 from domain.triggers import LATE
+from projections import poison
 from projections.readable import Told
 from projections.why.asof import Asking, Moment
 from projections.why.trace import lasting
@@ -82,6 +83,8 @@ def arrivals(moment: Moment) -> Iterator[Cause]:
 
 
 def users(asking: Asking, moment: Moment) -> Iterator[Cause]:
+    if not any(row.origin == OUTSIDE for row in moment.known):
+        return  # it had not begun
     who = moment.situation.user
     named: dict[str, str] = {}  # user id -> newest event that names it
     for row in moment.known[-_NEWEST:]:
@@ -91,7 +94,7 @@ def users(asking: Asking, moment: Moment) -> Iterator[Cause]:
                 named[user_id] = row.event_id
     if who is None:
         told = (
-            "No event of the session says who the user is: streams of nudges are a user's, so nobody got it."
+            "No event of the session said who the user is: nudge streams are a user's, so nothing reaches it."
         )
         yield Cause("no_user", told)
     ours = {who.user_id, *who.merged_from, moment.situation.session.user_id} if who is not None else set()
@@ -128,6 +131,17 @@ def failures(moment: Moment, product: Sequence[Told]) -> Iterator[Cause]:
             f"Around then {what} sent to this product could not be stored ({first}): perhaps this session's."
         )
         yield Cause("rejected_input", told, ids(rejected))
+
+
+async def unapplied(asking: Asking, moment: Moment) -> list[Cause]:
+    """Events of the session that are set aside: its state and history lack what they say."""
+    stream = session_stream(moment.session_id)
+    errors = await poison.of_stream(asking.conn, asking.product, stream)
+    lost = [row for row in moment.known if row.position in errors]
+    if not lost:
+        return []
+    told = f"{_events(lost)} of this session could not be applied ({errors[lost[-1].position]})"
+    return [Cause("poisoned", f"{told}: the verdicts do without what was said there.", ids(lost))]
 
 
 def _within(rows: Sequence[Told], begin: int, end: int) -> list[Told]:

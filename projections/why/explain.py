@@ -153,7 +153,7 @@ def _shape(asking: Asking, moment: Moment, trigger_id: str, told: Mapping[str, A
     user, criteria = moment.situation.user, told["criteria"]
     if criteria is not None:
         node = trigger.criteria if trigger is not None else None
-        criteria = judged.worded(criteria, node, moment.lookback)
+        criteria = judged.worded(criteria, node, moment.span())
     return {
         "decision_id": None,
         "nudge_id": None,

@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import Any
 
 from domain import config, sentences, triggers
+from domain.criteria import reads_personal
 from domain.finding import Finding, as_json
 from domain.instants import text
 from domain.near import near
@@ -25,13 +26,13 @@ def outcome(verdict: Verdict, moment: Moment, changes: Sequence[near.Change] = (
         "outcome": "silent" if not met else "offered" if verdict.blocked is None else "withheld",
         "verdict": verdict.finding.verdict,
         "summary": sentence(verdict, moment, changes),
-        "criteria": worded(as_json(verdict.finding), verdict.trigger.criteria, moment.lookback),
+        "criteria": worded(as_json(verdict.finding), verdict.trigger.criteria, moment.span()),
     }
 
 
 def sentence(verdict: Verdict, moment: Moment, changes: Sequence[near.Change] = ()) -> str:
     """The verdict in one sentence."""
-    return sentences.summary(verdict, moment.at, changes, moment.evaluation.winner, moment.lookback)
+    return sentences.summary(verdict, moment.at, changes, moment.evaluation.winner, moment.span())
 
 
 def _missed(verdict: Verdict, evaluation: Evaluation, situation: Situation) -> Verdict:
@@ -50,11 +51,11 @@ def blocked_by(moment: Moment, trigger_id: str) -> str | None:
     if verdict.finding.verdict is True:
         held = _missed(verdict, moment.evaluation, moment.situation).blocked
         return held.reason if held is not None else None
-    if moment.erased and reads_personal(verdict.trigger.criteria):
-        return "erased"
     if not len(moment.situation.session.actions):
         return "no_actions"
-    return "criteria_unknown" if verdict.finding.verdict is None else "criteria_unmet"
+    if verdict.finding.verdict is not None:
+        return "criteria_unmet"
+    return "erased" if moment.erased and reads_personal(verdict.trigger.criteria) else "criteria_unknown"
 
 
 def _unjudged(moment: Moment, trigger_id: str) -> str:
@@ -85,10 +86,11 @@ def gates(verdict: Verdict, situation: Situation, rules: Ruleset) -> list[Row]:
     return [{"gate": gate.gate, "open": gate.open, "reason": gate.reason} for gate in asked]
 
 
-def worded(criteria: Row, node: config.Node | None, lookback: int) -> Row:
+def worded(criteria: Row, node: config.Node | None, lookback: int | None) -> Row:
     """Criteria as an explanation holds them, each leaf with what it saw in words.
 
-    `node`: the same criteria in the config; None where that is not known. `lookback`: µs of its window.
+    `node`: the same criteria in the config; None where that is not known. `lookback`: µs of its window,
+    None where something else cuts that.
     """
     if "conditions" in criteria:
         children = criteria["conditions"]
@@ -108,18 +110,3 @@ def worded(criteria: Row, node: config.Node | None, lookback: int) -> Row:
         detail=criteria.get("detail"),
     )
     return {**criteria, "text": sentences.leaf(finding, node, lookback)}
-
-
-def reads_personal(node: config.Node) -> bool:
-    """Whether a criterion asks for fields that are stored sealed."""
-    match node:
-        case config.Group():
-            return any(map(reads_personal, node.conditions))
-        case config.Count() | config.Absent():
-            return bool(node.where.properties)
-        case config.Sequence():
-            return any(where.properties for where in (*node.steps, *node.without))
-        case config.SectionMatch() | config.Predicate():
-            return True
-        case _:
-            return False

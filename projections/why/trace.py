@@ -26,6 +26,8 @@ CHANNEL = {
 
 def lasting(micros: int) -> str:
     """A duration for people: in tenths of a second below a minute, then in minutes."""
+    if 0 < micros < SECOND // 10:
+        return "less than 0.1 s"
     tenths = round(micros * 10 / SECOND)
     return seconds(tenths * SECOND // 10) if tenths < 600 else f"{round(micros / MINUTE)} min"
 

@@ -20,6 +20,7 @@ from domain.finding import Finding
 from domain.instants import DAY, SECOND, text
 from eventstore import schema
 from eventstore.engine import Ledger
+from projections.backtesting import backtest_jobs
 from projections.backtesting.backtest_jobs import DecisionQuery
 from tests.api import inside
 from tests.api.inside import START, FakeClock
@@ -268,7 +269,8 @@ def test_what_a_stop_or_a_death_takes_along_is_interrupted_and_can_be_asked_agai
             for job in (running, waiting):
                 found = await service.backtests.job("acme", job["backtest_id"])
                 assert (found["status"], found["error"]) == ("failed", "interrupted")
-            await service.backtest("acme", asked(1))
+            # The same job, unless what came due meanwhile gave its window another end.
+            running = await service.backtest("acme", asked(1))
             await status(service, running, "running")
             # A process that died says nothing any more: others see it after a while, a restart at once.
             other = Backtests(ledger, clock, service.settings)
@@ -306,6 +308,55 @@ def test_a_failure_ends_one_job_and_the_next_runs(
             broken = await done(service, asked(1))
             assert (broken["status"], broken["error"], broken["result"]) == ("failed", "RuntimeError", None)
             assert (await done(service, asked(2)))["status"] == "done"
+
+    run(scenario())
+
+
+def test_time_that_runs_on_past_the_window_can_be_cancelled(sqlite_ledger: Ledger, run: Run) -> None:
+    always = trigger(id="a", cooldown_s=1, criteria={"type": "absent", "where": {"title_contains": "never"}})
+    candidate = config("acme", triggers=[always])
+
+    async def scenario() -> None:
+        async with acme(sqlite_ledger) as (service, _):
+            job = await service.backtest("acme", asked(config=candidate, until_s=31 * 86_400))
+            async with asyncio.timeout(10):
+                while not (found := await service.backtests.job("acme", job["backtest_id"]))["progress"][
+                    "done"
+                ]:
+                    await asyncio.sleep(0.01)
+                assert found["status"] == "running"
+                await service.backtests.cancel("acme", job["backtest_id"])
+                ended = await service.backtests.wait("acme", job["backtest_id"], 10)
+                assert ended["status"] == "cancelled"
+                assert (await done(service, asked(2)))["status"] == "done"
+
+    run(scenario())
+
+
+def test_only_the_newest_jobs_of_a_product_are_kept(
+    ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backtest_jobs, "MOST_KEPT", 2)
+    monkeypatch.setattr(backtests, "CHUNK", 1)
+
+    async def scenario() -> None:
+        async with acme(ledger) as (service, clock):
+            await service.put_config("other", config("other"))
+            other = await done(service, asked(config=config("other")), "other")
+            jobs = []
+            for at_least in (1, 2, 3, 4):
+                clock.instant += SECOND
+                jobs.append((await done(service, asked(at_least)))["backtest_id"])
+            listed = (await service.backtests.newest("acme"))["backtests"]
+            assert [job["backtest_id"] for job in listed] == [jobs[3], jobs[2]]
+            async with ledger.reader() as conn:
+                kept = await conn.scalars(sa.text("SELECT DISTINCT backtest_id FROM backtest_decisions"))
+            assert set(kept) == set(jobs[2:])
+            with pytest.raises(NotFound):
+                await service.backtests.job("acme", jobs[0])
+            assert (await service.backtests.job("other", other["backtest_id"]))["status"] == "done"
+            again = await service.backtest("acme", asked(1))
+            assert (again["backtest_id"], again["status"]) == (jobs[0], "queued")
 
     run(scenario())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -194,11 +195,27 @@ def test_an_id_cannot_reach_another_stream(server: Server, product: str, session
     assert server.get(f"/v1/products/{product}/config/revisions") == before
     assert server.session(product, "x")["version"] == 1
     assert server.session(product, "1")["version"] == 1
-    listed = server.http.get(
-        f"/v1/products/{product}/sessions/{session.replace('%', '%25').replace('/', '%2F')}/events"
-    )
-    if "/" not in session:  # a path cannot carry it; the ledger does
-        assert [e["stream"] for e in listed.json()["events"]] == [f"session-{session}"] * 2
+    listed = server.get(f"/v1/products/{product}/sessions/{quote(session, safe='')}/events")
+    assert [e["stream"] for e in listed["events"]] == [f"session-{session}"] * 2
+
+
+@pytest.mark.parametrize("session", ["a/b", "/", "a/events", "a//b/", "ü/%2F", "../a", "app/why-not"])
+def test_a_session_whose_id_holds_slashes_is_reached(server: Server, product: str, session: str) -> None:
+    server.post(product, action("a", user="u_a"))
+    server.post(product, action(session, user="u_1"))
+    escaped = quote(session, safe="")
+    for base in (f"/v1/products/{product}", f"/p/{product}/v1/products/{product}"):
+        at = f"{base}/sessions/{escaped}"
+        found = [
+            server.get(at),
+            server.get(f"{at}/why-not", trigger_id="saves"),
+            server.get(f"{at}/evaluation")["session"],
+            server.get(f"{at}/timeline"),
+            *server.get(f"{at}/events")["events"],
+        ]
+        assert [row["session_id"] for row in found] == [session] * 5
+        assert {row["user_id"] for row in found} == {"u_1"}
+    assert server.http.get(f"/v1/products/{product}/sessions/{escaped}%2Fno").status_code == 404
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 201, "a\tb", "\x7f", "a\nb", 7, []], ids=repr)

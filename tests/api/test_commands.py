@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from domain.envelope import NewEvent
@@ -13,7 +18,9 @@ from eventstore.appender import ANY, Appender, Unit
 from eventstore.engine import open_ledger
 from tests.api.conftest import Launch
 from tests.api.inside import stored
-from tests.api.serving import command, config, saves
+from tests.api.serving import COMMAND, ROOT, command, config, saves, until
+
+TABLES = ("backtests", "backtest_decisions", "decisions", "sessions")
 
 
 def one_line(text: str) -> str:
@@ -101,6 +108,67 @@ def test_bad_input_to_backtest_is_one_line_and_nothing_else(tmp_path: Path) -> N
     assert "rules.yaml: bogus" in one_line(done.stderr)
     missing = command("backtest", "--config", str(rules), "--events", str(tmp_path / "none"))
     assert (missing.returncode, missing.stdout) == (2, "")
+
+
+def test_a_backtest_of_a_window_gives_what_the_service_gives_and_writes_nothing(
+    ledger_url: str, launch: Launch, tmp_path: Path
+) -> None:
+    server = launch(ledger_url)
+    server.put(config("acme"))
+    for save in saves("s1"):
+        server.post("acme", save)
+    raw = config("acme")
+    raw["triggers"][0]["criteria"]["at_least"] = 2
+    window = {"from": "2020-01-01T00:00:00Z", "to": server.session("acme", "s1")["at"]}
+    base = "/v1/products/acme/backtests"
+    name = server.http.post(base, json={"config": raw, **window}).json()["backtest_id"]
+    job = until(lambda: found if (found := server.get(f"{base}/{name}"))["status"] == "done" else None)
+    server.stop()
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    before = asyncio.run(_jobs_and_events(ledger_url))
+    given = ("--product", "acme", "--config", str(file), "--database-url", ledger_url)
+    for more in ((), ("--processes", "2")):
+        done = command("backtest", *given, "--from", window["from"], "--to", window["to"], *more)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == job["result"]
+    assert job["result"]["candidate"]["offered"] == 1
+    assert asyncio.run(_jobs_and_events(ledger_url)) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "either --events, or --product"),
+        (("--product", "acme", "--from", "2"), "either --events, or --product"),
+        (("--product", "acme", "--from", "1", "--to", "2", "--events", "f"), "either --events, or --product"),
+        (("--events", "f", "--processes", "2"), "either --events, or --product"),
+        (("--product", "acme", "--from", "2", "--to", "1"), "--from: must lie before `to`"),
+        (("--product", "acme", "--from", "monday", "--to", "1"), "--from: "),
+        (("--product", "acme", "--from", "1", "--to", "2", "--until", "-1"), "--until: "),
+        (("--product", "acme", "--from", "1", "--to", "2", "--processes", "0"), "--processes"),
+        (("--product", "acme", "--from", "1", "--to", "2"), "no product 'acme'"),
+        (("--product", "other", "--from", "1", "--to", "2"), "rules.yaml: product_id"),
+    ],
+)
+def test_a_backtest_that_makes_no_sense_is_one_line(
+    sqlite_url: str, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(config("acme")))
+    done = command("backtest", "--config", str(file), "--database-url", sqlite_url, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in one_line(done.stderr)
+
+
+async def _jobs_and_events(url: str) -> list[object]:
+    ledger = open_ledger(url)
+    try:
+        async with ledger.reader() as conn:
+            counts = [await conn.scalar(sa.text(f"SELECT count(*) FROM {name}")) for name in TABLES]
+        return [*counts, await stored(ledger, "acme")]
+    finally:
+        await ledger.close()
 
 
 async def _stored(url: str, product: str = "acme") -> list[NewEvent]:
@@ -193,3 +261,41 @@ def test_an_unreachable_database_is_one_line() -> None:
     done = command("serve", "--port", "1", "--database-url", "postgresql://postgres@127.0.0.1:9/none")
     assert done.returncode == 2
     assert "Connect call failed" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("name", ["verify", "replay", "rebuild", "head"])
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"these are notes and no database\n" * 100)
+    refused = command(name, "--database-url", f"sqlite:///{path}")
+    assert refused.returncode == 2
+    assert refused.stderr == "nudgeledger: the database: file is not a database\n"
+
+
+def test_a_postgresql_database_that_does_not_exist_is_one_line(postgres_url: str) -> None:
+    refused = command("verify", "--database-url", f"{postgres_url}_none")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith('_none" does not exist\n')
+    assert refused.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_written_is_one_line(sqlite_url: str, tmp_path: Path, launch: Launch) -> None:
+    launch(sqlite_url).put(config("acme"))
+    keys = tmp_path / "none" / "keys"
+    out = str(tmp_path / "out")
+    refused = command("export", "--keys", str(keys), "--out", out, "--database-url", sqlite_url)
+    assert refused.returncode == 2
+    assert refused.stderr == f"nudgeledger: {keys}.part: No such file or directory\n"
+
+
+def test_an_interrupted_command_ends_at_once_and_without_a_trace(sqlite_url: str, tmp_path: Path) -> None:
+    """It waits for a reader of its file, for ever: nothing but the signal ends it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    running = subprocess.Popen(
+        [*COMMAND, "import", str(pipe), "--database-url", sqlite_url], stderr=subprocess.PIPE, cwd=ROOT
+    )
+    with pipe.open("wb"):  # the command has opened it: it is past its imports
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=10)[1] == b""
+    assert running.returncode == 130

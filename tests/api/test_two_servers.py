@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Container
 
 import httpx
 import pytest
 
 from eventstore.engine import open_ledger
 from tests.api.conftest import Launch
-from tests.api.inside import stored
+from tests.api.inside import post, serving, stored
 from tests.api.serving import Server, action, command, config, fact, saves, trigger, until
 from tests.conftest import Run
 
@@ -114,3 +115,33 @@ def test_the_timers_of_a_server_that_died_are_taken_over(pair: Pair) -> None:
     )
     print(f"taken over after {time.monotonic() - started:.1f} s")
     assert [e["at"] for e in ended] == [due]
+
+
+def test_what_another_server_wrote_right_behind_a_commit_is_not_overlaid_by_it(
+    postgres_url: str, run: Run
+) -> None:
+    """The other's event is read together with those before the commit; the cache must not keep the older."""
+
+    async def story() -> None:
+        ledgers = open_ledger(postgres_url), open_ledger(postgres_url)
+        async with serving(ledgers[0]) as one, serving(ledgers[1]) as other:
+            await one.put_config("acme", config("acme"))
+            await post(one, "acme", action("s"))
+            real = one.recorder.catch_up
+
+            async def catch_up(own: Container[int] = ()) -> None:
+                await post(other, "acme", action("s"))
+                await real(own)
+
+            await one.follower.stop()  # it would take the next event in at once
+            await post(other, "acme", action("s2"))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(one.recorder, "catch_up", catch_up)
+                await post(one, "acme", action("s"))
+            await post(one, "acme", action("s"))
+            rows = [row for row in await stored(ledgers[0], "acme") if row.stream == "session-s"]
+            assert sum(row.type == "action" for row in rows) == 4
+        for ledger in ledgers:
+            await ledger.close()
+
+    run(story())

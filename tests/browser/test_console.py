@@ -333,6 +333,25 @@ def test_why_not_by_user_session_trigger_and_time(pane: Page, recorder: Recorder
     expect(pane.locator(".verdict-head h1")).to_contain_text("2 of 3")
 
 
+def test_a_support_question_goes_from_the_user_to_a_trigger_that_is_gone(
+    pane: Page, recorder: Recorder
+) -> None:
+    gone = json.loads(json.dumps(CONFIG)) | {"product_id": "moved"}
+    recorder.put(gone)
+    recorder.post(click("s_old", user="u_old"), product="moved")
+    recorder.put(gone | {"triggers": [CONFIG["triggers"][1]]})
+    open_at(pane, recorder, "/moved")
+    pane.keyboard.press("/")
+    pane.keyboard.type("u_old")
+    pane.keyboard.press("Enter")
+    pane.locator(".head a", has_text="Why not?").click()
+    pane.locator(".chips a", has_text="s_old").click()
+    trigger = pane.get_by_label("Trigger")
+    expect(trigger.locator("option")).to_have_text(["many", "Saves one by one, no longer in force (saves)"])
+    trigger.select_option("saves")
+    expect(pane.locator(".verdict-head h1")).to_contain_text("Not offered")
+
+
 def test_what_was_known_then_stands_beside_what_is_known_now(pane: Page, recorder: Recorder) -> None:
     then = recorder.get("sessions/s_late")["at"]
     happened = recorder.get("sessions/s_late/timeline")["entries"][-1]["occurred_at"]
@@ -409,7 +428,7 @@ def test_a_backtest_from_a_mistake_to_its_explanations(pane: Page, recorder: Rec
     row = pane.locator("tr", has=pane.get_by_role("link", name="s_close", exact=True))
     expect(row).to_contain_text("nothing")
     row.get_by_role("link", name="saves").click()
-    expect(pane.locator(".simulated")).to_contain_text("this never happened")
+    expect(pane.locator(".simulated")).to_contain_text("The strip shows what really happened")
     expect(pane.locator(".verdict-head h1")).to_contain_text("Offered")
     expect(pane.locator(".node")).to_have_count(3)
     open_at(pane, recorder, "/acme/backtests")
@@ -694,6 +713,8 @@ def test_the_live_stream_comes_back_after_the_service_did(pane: Page, recorder: 
     recorder.service.kill()
     expect(lamp).to_have_text("reconnecting …")
     recorder.service.start()
+    recorder.post(*(click("s_missed", user="u_missed") for _ in range(3)))  # nobody listens yet
     expect(lamp).to_have_text("live", timeout=20_000)
+    expect(pane.locator(".feed")).to_contain_text("s_missed")
     recorder.post(click("s_after", user="u_after"))
     expect(pane.locator("[data-session=s_after]")).to_be_visible()

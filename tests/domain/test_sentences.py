@@ -301,6 +301,10 @@ def test_an_outranked_trigger_names_its_winner_by_id_where_nobody_says_more() ->
     [
         ("1 more “x”", "; 1 more “x” would have fired it."),
         ("after 12:00:00Z", "; it would have fired after 12:00:00Z."),
+        (
+            "1 more “x”, if “a” had not taken the slot",
+            "; 1 more “x” would have fired it, if “a” had not taken the slot.",
+        ),
         ("if “a” had not taken the slot", "; it would have fired if “a” had not taken the slot."),
         ("without the 1 action “b”", "; it would have fired without the 1 action “b”."),
     ],
@@ -326,7 +330,7 @@ def test_instants_are_short_but_never_wrong() -> None:
         "after 12:00:21Z",
     ]
     assert [later(round(n * SECOND)) for n in (0.5, 12.4, 119, 600, 7300)] == [
-        "0.5 s",
+        "less than 1 s",
         "12 s",
         "119 s",
         "10 min",

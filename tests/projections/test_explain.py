@@ -256,19 +256,43 @@ def test_the_config_in_force_then_decides_and_what_it_lacked_is_said(ledger: Led
             None,
             [],
         )
+        assert " has it, from " in cause(lacking, "trigger_not_in_revision")["text"]
         assert "r2-" in cause(lacking, "trigger_not_in_revision")["text"]
         assert [t["trigger_id"] for t in lacking["other_triggers"]] == ["old"]
         assert (await p.why_not("never", at=first))["blocked_by"] == "unknown_trigger"
         before = await p.why_not("old", at=first - DAY)
         assert before["blocked_by"] == "no_config"
         assert "no_config" in codes(before)
+        p.clock.instant += SECOND
+        await p.put(trigger("old"))
+        dropped = await p.why_not("new")
+        assert dropped["blocked_by"] == "trigger_not_in_revision"
+        assert "r2-" in cause(dropped, "trigger_not_in_revision")["text"]
+        assert " had it, until " in cause(dropped, "trigger_not_in_revision")["text"]
+
+    ask(ledger, run, scenario)
+
+
+def test_a_window_that_its_number_of_actions_cuts_is_not_told_in_seconds(ledger: Ledger, run: Run) -> None:
+    async def scenario(p: Product) -> None:
+        criteria = {"type": "count", "where": {"title_contains": "save"}, "at_least": 3}
+        await p.put(trigger(criteria=criteria), context={"lookback_s": 120, "max_actions": 4})
+        other = {"type": "click", "title": "Other"}
+        await p.post(*saves("s", count=2), *[action("s", data=other) for _ in range(2)])
+        assert "2 of 3 actions “save” in the last 120 s" in (await p.why_not())["summary"]
+        await p.post(action("s", data=other))
+        told = await p.why_not()
+        assert "1 of 3 actions “save” in the context window" in told["summary"]
+        assert told["criteria"]["text"] == "1 of 3 actions “save” in the context window"
+        (decided,) = await p.post(*saves("s", count=3))
+        assert "3 actions “save” in the context window" in decided["summary"]
 
     ask(ledger, run, scenario)
 
 
 def test_a_session_without_actions_says_so(ledger: Ledger, run: Run) -> None:
     async def scenario(p: Product) -> None:
-        await p.put()
+        await p.put(trigger(tours=["bulk-tour"]))
         began = p.clock.instant
         await p.post(fact("chat_message", "s", role="user", text="hello"), after=30)
         told = await p.why_not()
@@ -277,6 +301,7 @@ def test_a_session_without_actions_says_so(ledger: Ledger, run: Run) -> None:
         early = await p.why_not(at=began + SECOND)
         assert early["blocked_by"] == "no_actions"
         assert "first event" in cause(early, "no_actions")["text"]
+        assert codes(early) == ["no_actions"]  # of pages and users nothing could be known yet
         with pytest.raises(NotFound):
             await p.why_not(session="never seen")
 
@@ -286,7 +311,13 @@ def test_a_session_without_actions_says_so(ledger: Ledger, run: Run) -> None:
 def test_an_erased_person_leaves_verdicts_but_nothing_is_claimed_of_them(ledger: Ledger, run: Run) -> None:
     async def scenario(p: Product) -> None:
         where = {"title_contains": "save", "properties": {"plan": "pro"}}
-        await p.put(trigger(criteria={"type": "count", "where": where, "at_least": 3, "within_s": 120}))
+        free = {"type": "absent", "where": {"properties": {"plan": "pro"}}, "within": "session"}
+        left = {"type": "current_page", "url_contains": "/home"}
+        await p.put(
+            trigger(criteria={"type": "count", "where": where, "at_least": 3, "within_s": 120}),
+            trigger("free", criteria=free),
+            trigger("left", criteria={"operator": "AND", "conditions": [free, left]}),
+        )
         pro = {
             "type": "click",
             "title": "Save",
@@ -309,6 +340,12 @@ def test_an_erased_person_leaves_verdicts_but_nothing_is_claimed_of_them(ledger:
         silent = await p.why_not()
         assert (silent["blocked_by"], silent["reason"]) == ("erased", "erased")
         assert "erased" in silent["summary"]
+        free_now = await p.why_not("free")
+        assert (free_now["blocked_by"], free_now["would_fire_if"]) == ("erased", [])
+        assert (free_now["criteria"]["verdict"], free_now["criteria"]["observed"]) == (None, None)
+        assert free_now["criteria"]["text"] == "absent unknown (erased)"
+        # what stays readable settles it all the same
+        assert (await p.why_not("left"))["blocked_by"] == "criteria_unmet"
 
     ask(ledger, run, scenario)
 
@@ -412,7 +449,21 @@ def test_only_what_is_about_the_offer_is_told_with_it(ledger: Ledger, run: Run) 
         await p.post(fact("goal_reached", "s", goal_id="edited"))
         assert [r["type"] for r in (await p.why(offer))["responses"]] == ["nudge_shown", "goal_reached"]
         assert [r["type"] for r in (await p.why(second))["responses"]] == ["chat_message"]
-        assert "offer_expired" in codes(await p.why(offer))
+        ended = cause(await p.why(offer), "superseded")["text"]
+        assert ended.endswith(f"a newer nudge took its place at {second['at']}.")
+
+    ask(ledger, run, scenario)
+
+
+def test_an_offer_that_a_newer_one_replaced_is_not_called_open(ledger: Ledger, run: Run) -> None:
+    async def scenario(p: Product) -> None:
+        await p.put(session={"interaction_timeout_s": 5, "cooldown_period_s": 1})
+        (offer,) = await p.post(*saves("s"))
+        assert "yet" in cause(await p.why(offer), "no_subscriber")["text"]
+        p.clock.instant += 40 * SECOND
+        (second,) = await p.post(action("s"))
+        assert "while it was open" in cause(await p.why(offer), "no_subscriber")["text"]
+        assert "yet" in cause(await p.why(second), "no_subscriber")["text"]
 
     ask(ledger, run, scenario)
 
@@ -424,6 +475,11 @@ def test_an_offer_that_nobody_could_see_stays_one_after_it_has_expired(ledger: L
         assert "yet" in cause(await p.why(offer), "no_subscriber")["text"]
         p.clock.instant += 2 * MINUTE
         assert "while it was open" in cause(await p.why(offer), "no_subscriber")["text"]
+        (other,) = await p.post(*saves("t", user="u_2"))
+        await p.post(fact("nudge_shown", "t", nudge_id=other["nudge_id"]))
+        assert codes(await p.why(other)) == []
+        p.clock.instant += 2 * MINUTE
+        assert codes(await p.why(other)) == ["offer_expired"]
 
     ask(ledger, run, scenario)
 

@@ -328,6 +328,26 @@ def test_sessions_active_in_the_day_before_are_looked_at_anew_as_after_a_put(
     run(scenario())
 
 
+def test_what_comes_due_at_the_first_instant_belongs_to_the_window(sqlite_ledger: Ledger, run: Run) -> None:
+    dwell = {"type": "user_page_dwell", "dwell_threshold_seconds": 50}
+    raw = serving.config("acme", context={"lookback_s": 3600}, triggers=[{"id": "d", "criteria": dwell}])
+
+    async def scenario() -> None:
+        async with playing_acme(sqlite_ledger, raw) as (service, clock):
+            await save(service, clock, "s1", 0)
+            await playing.until(service, clock, START + 100 * SECOND)
+            real = await recorded(sqlite_ledger)
+            assert [(each[2], each[4]) for each in real[:2]] == [
+                ("offered", "ok"),
+                ("withheld", "state_proactive_assistance"),
+            ]
+            for first in (0, 1):
+                found = await backtested(service, raw, real[first][0], clock.instant)
+                assert told(found) == told(found, "in_force") == real[first:]
+
+    run(scenario())
+
+
 def test_a_corrected_label_counts_from_its_own_instant_on(sqlite_ledger: Ledger, run: Run) -> None:
     async def scenario() -> None:
         async with playing_acme(sqlite_ledger, simple(3)) as (service, clock):

@@ -113,7 +113,8 @@ def test_a_session_with_a_poison_event_loads_without_it_and_goes_on(
         async with serving(ledger, FakeClock()) as service:
             await service.put_config(PRODUCT, config(PRODUCT))
             await post(service, PRODUCT, fact("reaction", "s", value="up"), action("s"))
-        bad = position(await stored(ledger, PRODUCT), "reaction", "session-s")
+        before = await stored(ledger, PRODUCT)
+        bad = position(before, "reaction", "session-s")
         expected = [("sessions", PRODUCT, "session-s", "reaction", bad)]
         with monkeypatch.context() as planted:
             planted.setattr(session, "evolve", broken(events.Reaction))
@@ -123,6 +124,16 @@ def test_a_session_with_a_poison_event_loads_without_it_and_goes_on(
                 assert service.recorder.counted["poisoned"] == 1
                 figures = {m.name: m.samples[0].value for m in Figures(service).collect() if m.samples}
                 assert figures["nudgeledger_poison_events"] == 1
+                (decided,) = receipt.decisions
+                for told in (
+                    await service.decision(PRODUCT, decided["decision_id"]),
+                    await service.why_not(PRODUCT, "s", "saves", None),
+                    await service.why_not(PRODUCT, "s", "saves", START + SECOND // 2),
+                ):
+                    (cause,) = [c for c in told["causes"] if c["cause"] == "poisoned"]
+                    assert cause["event_ids"] == [lost.event_id for lost in before if lost.position == bad]
+                other = await service.why_not(PRODUCT, "other", "saves", None)
+                assert "poisoned" not in [c["cause"] for c in other["causes"]]
             rows = [r for r in await stored(ledger, PRODUCT) if r.stream == "session-s"]
             assert lookups.session_of("s", rows).version == len(rows)
             report = await rebuild.rebuild(ledger, now=NOW)

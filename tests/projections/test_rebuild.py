@@ -406,15 +406,16 @@ def test_under_live_traffic_it_repairs_what_was_wrong_and_loses_nothing(
                     await asyncio.sleep(0.02)  # batches are so small here that they could not keep up
 
             working = asyncio.create_task(client())
-            reports = [await rebuild.rebuild(ledger, now=clock.instant) for _ in range(2)]
+            reports: list[rebuild.Report] = []
+            while len(reports) < 2 or posted < 5:
+                reports.append(await rebuild.rebuild(ledger, now=clock.instant))
             stop.set()
             await working
-            assert posted > 4
             assert told(reports[0]) & SPOILED >= {
                 ("ghost", "sessions", "removed"),
                 ("s0", "decisions", "added"),
             }
-            assert reports[1].changes == []
+            assert not any(report.changes for report in reports[1:])
         assert (await rebuild.rebuild(ledger, now=clock.instant, dry_run=True)).changes == []
 
     run(story())

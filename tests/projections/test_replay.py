@@ -28,7 +28,7 @@ from eventstore.engine import Ledger, open_ledger
 from projections.replaying.divergence import LOST, NEW, OTHER
 from tests.api.inside import START, FakeClock, serving, stored
 from tests.conftest import Run
-from tests.projections.telling_story import DWELL, SAVES, Story, config, ordinary, replayed, told
+from tests.projections.telling_story import DWELL, EDITS, SAVES, Story, config, ordinary, replayed, told
 
 ROOT = Path(__file__).parent.parent
 FROZEN = sorted((ROOT / "histories" / "ledgers").glob("*.jsonl"))
@@ -226,6 +226,29 @@ def test_a_timer_that_nobody_set_is_listed_at_its_own_instant_and_once(ledger: L
     report = run(replayed(ledger))
     assert told(report) == [(NEW, "nudge_offered", "t")]
     assert report.divergences[0].at == START + 15_000_000 + (report.divergences[0].at % 1_000_000)
+
+
+def test_where_others_moved_before_the_session_went_on_nobody_knows_what_a_silent_look_saw(
+    ledger: Ledger, run: Run
+) -> None:
+    """A look that came late, as another server's may, stands on what was recorded meanwhile."""
+    real = triggers.evaluate
+
+    def forgetful(*given: Any, **more: Any) -> Any:
+        return real(*given, **more)._replace(next_at=None)
+
+    async def tell(story: Story) -> None:
+        await story.click("look")
+        await story.wait(20)
+        await story.click("edit", session="s2")
+        await story.click("look")
+
+    both = [{"id": "t", "criteria": DWELL}, {"id": "e", "criteria": EDITS}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("domain.run.evaluate", forgetful)
+        run(live(ledger, tell, config(gap=0, triggers=both)))
+    report = run(replayed(ledger))
+    assert (told(report), report.unknown) == ([], 1)
 
 
 def test_a_timeout_with_another_cooldown_differs(ledger: Ledger, run: Run) -> None:

@@ -113,12 +113,27 @@ def test_any_changed_column_is_found(ledger: Ledger, run: Run, change: str, what
     assert what in found.what
 
 
-def test_a_value_of_another_kind_is_a_finding_and_no_crash(sqlite_ledger: Ledger, run: Run) -> None:
-    """SQLite takes text where bytes belong."""
+@pytest.mark.parametrize(
+    "change", ["data = 'text'", "clock_suspect = 2", "clock_suspect = ''", "at = x'00'", "version = 'x'"]
+)
+def test_a_value_of_another_kind_is_a_finding_and_no_crash(
+    sqlite_ledger: Ledger, run: Run, change: str
+) -> None:
+    """SQLite takes text where bytes belong, and anything for a truth value."""
     run(fill(sqlite_ledger))
-    run(tamper(sqlite_ledger, f"UPDATE events SET data = 'text' WHERE {seq(5)}"))
+    run(tamper(sqlite_ledger, f"UPDATE events SET {change} WHERE {seq(5)}"))
     found = run(broken(sqlite_ledger))
     assert (found.product_seq, found.what) == (5, "a column holds another kind of value")
+
+
+@pytest.mark.parametrize("value", ["''", "x'ff'", "'5'"])
+def test_a_sequence_that_is_no_number_leaves_a_gap_and_no_crash(
+    sqlite_ledger: Ledger, run: Run, value: str
+) -> None:
+    run(fill(sqlite_ledger))
+    run(tamper(sqlite_ledger, f"UPDATE events SET product_seq = CAST({value} AS BLOB) WHERE {seq(5)}"))
+    found = run(broken(sqlite_ledger))
+    assert (found.product_seq, found.what) == (6, "follows sequence 4")
 
 
 def test_text_that_is_no_text_is_a_finding_and_no_crash(sqlite_ledger: Ledger, run: Run) -> None:
@@ -126,6 +141,7 @@ def test_text_that_is_no_text_is_a_finding_and_no_crash(sqlite_ledger: Ledger, r
     run(tamper(sqlite_ledger, f"UPDATE events SET source = CAST(x'ff41' AS TEXT) WHERE {seq(5)}"))
     found = run(broken(sqlite_ledger))
     assert (found.product_seq, "not UTF-8" in found.what) == (5, True)
+    assert found.position is not None
 
 
 def test_a_removed_row_is_found_at_the_next(ledger: Ledger, run: Run) -> None:
