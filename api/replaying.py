@@ -16,6 +16,8 @@ from projections.replaying import replay
 from projections.replaying.divergence import Report
 from projections.replaying.replay import Scope
 
+WORTH_SHARING = 50_000  # positions: fewer are gone through sooner than processes start
+
 
 class Share(NamedTuple):
     """What one process does, in which database."""
@@ -25,9 +27,16 @@ class Share(NamedTuple):
 
 
 async def plan(
-    ledger: Ledger, *, product: str | None, session_id: str | None, start: int, end: int | None, shares: int
+    ledger: Ledger,
+    *,
+    product: str | None,
+    session_id: str | None,
+    start: int,
+    end: int | None,
+    shares: int | None,
 ) -> list[Share]:
     """The shares of a replay of positions `start` to `end`, both included; `end` None: the head of now.
+    `shares` None: one a core where the range is worth starting processes for.
 
     Raises Refused for a product or session that the ledger does not know, and for positions it lacks.
     """
@@ -40,6 +49,8 @@ async def plan(
         if start > max(head, 1):
             raise Refused(f"--from {start} lies behind the ledger's end, position {head}")
         end = head if end is None else min(end, head)
+        if shares is None:
+            shares = workers.processes() if end - start >= WORTH_SHARING else 1
         products = [each for each in await lookups.products(conn) if product in (None, each)]
         if product is not None and not products:
             raise Refused(f"no product {product!r}")

@@ -30,17 +30,16 @@ def add(command: Add) -> None:
     parser.add_argument("--session", help="report this session only")
     parser.add_argument("--from", dest="start", type=int, default=1, help="first position")
     parser.add_argument("--to", dest="end", type=int, help="last position; default: the newest")
-    parser.add_argument("--processes", type=int, help="default: one for each core")
+    parser.add_argument("--processes", type=int, help="default: one, and on a large ledger one for each core")
     parser.add_argument("--json", action="store_true", help="JSON lines: each divergence, then the counts")
     database(parser)
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
-    shares = workers.processes() if options.processes is None else options.processes
-    if shares < 1:
+    if options.processes is not None and options.processes < 1:
         raise Refused("--processes must be 1 or more")
     started = time.perf_counter()
-    planned = asyncio.run(_planned(settings, options, shares))
+    planned = asyncio.run(_planned(settings, options))
     with Progress("replay", replaying.total(planned)) as progress:
         try:
             report = replaying.run(planned, progress)
@@ -51,7 +50,7 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if report.divergences else 0
 
 
-async def _planned(settings: Settings, options: argparse.Namespace, shares: int) -> list[Share]:
+async def _planned(settings: Settings, options: argparse.Namespace) -> list[Share]:
     async with existing_ledger(settings) as ledger:
         return await replaying.plan(
             ledger,
@@ -59,7 +58,7 @@ async def _planned(settings: Settings, options: argparse.Namespace, shares: int)
             session_id=options.session,
             start=options.start,
             end=options.end,
-            shares=shares,
+            shares=options.processes,
         )
 
 

@@ -81,12 +81,14 @@ async def _exported(settings: Settings, options: argparse.Namespace) -> int:
             return 0
         async with ledger.reader() as conn:
             total = (await verifying.newest(conn, product)).product_seq
+            if options.keys is not None:  # first, so that an unwritable file is said before anything is out
+                await exporting.write_keys(conn, product, options.keys)
             with Progress("export", total) as progress:
                 if options.out is None:
                     await exporting.write(conn, product, sys.stdout.buffer, on_progress=progress)
                 else:
                     await _export_file(conn, product, options.out, progress)
-            if options.keys is not None:
+            if options.keys is not None:  # and again: people may have come meanwhile
                 count = await exporting.write_keys(conn, product, options.keys)
                 _note(options, f"{count} data keys in {options.keys}: they open what is sealed, for ever")
     return 0

@@ -286,6 +286,7 @@ def test_what_cannot_be_written_is_one_line(sqlite_url: str, tmp_path: Path, lau
     refused = command("export", "--keys", str(keys), "--out", out, "--database-url", sqlite_url)
     assert refused.returncode == 2
     assert refused.stderr == f"nudgeledger: {keys}.part: No such file or directory\n"
+    assert not Path(out).exists()
 
 
 def test_an_interrupted_command_ends_at_once_and_without_a_trace(sqlite_url: str, tmp_path: Path) -> None:
