@@ -13,8 +13,9 @@ DATABASE_URL ?= sqlite:///nudgeledger-demo.db
 run: .venv/installed
 	@$(BIN)/nudgeledger demo --port $(PORT) --database-url $(DATABASE_URL)
 
+# A file's tests stay together and in order, so those that drive a browser come last in each process.
 test: .venv/installed-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What CI asks besides the tests: format, lint, types, import contract.
 check: .venv/installed-dev

@@ -7,6 +7,7 @@ out only at its first write that somebody else came first, and fail at once inst
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from domain import errors
 
+_WAL_TRIES = 100  # of 20 ms
 _LOCK = 0x6E75646765  # the advisory lock's number, spells "nudge"
 _BUSY = frozenset(
     {
@@ -177,7 +179,7 @@ def _at_connect(engine: AsyncEngine, *pragmas: str) -> None:
     def run(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
+            _set(connection, cursor, f"PRAGMA {pragma}")
         cursor.close()
 
     sa.event.listen(engine.sync_engine, "connect", run)
@@ -235,6 +237,21 @@ async def _roll_back(conn: AsyncConnection) -> None:
         await conn.rollback()
     except Exception:  # the connection is unusable; the database rolls back when it goes
         await conn.invalidate()
+
+
+def _set(connection: Any, cursor: Any, pragma: str) -> None:
+    """Two processes that make a new file into a ledger at once both switch it to WAL. One of them is told
+    "locked" at once, whatever the busy timeout, and has only to ask again."""
+    for _ in range(_WAL_TRIES):
+        try:
+            cursor.execute(pragma)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            connection.run_async(lambda _: asyncio.sleep(0.02))
+        else:
+            return
+    cursor.execute(pragma)
 
 
 @contextlib.contextmanager
