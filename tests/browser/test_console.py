@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import yaml
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route, expect
 
 from api.routes import console
 from tests.browser.conftest import Service
@@ -442,11 +442,13 @@ def test_a_running_backtest_shows_progress_and_can_be_cancelled(pane: Page, reco
     request |= {"from_position": 1, "to_position": 100, "engine_version": "1-a", "in_force_revision": "r1-a"}
     job = {"backtest_id": "bt-1", "status": "running", "request": request, "created_at": request["to"]}
     job |= {"progress": {"done": 25, "total": 100, "fraction": 0.25}, "result": None, "finished_at": None}
+
+    def cancel(route: Route) -> None:
+        job["status"] = "cancelled"
+        route.fulfill(json=job)
+
     pane.route("**/v1/products/acme/backtests/bt-1", lambda route: route.fulfill(json=job))
-    pane.route(
-        "**/v1/products/acme/backtests/bt-1/cancel",
-        lambda route: route.fulfill(json=job | {"status": "cancelled"}),
-    )
+    pane.route("**/v1/products/acme/backtests/bt-1/cancel", cancel)
     open_at(pane, recorder, "/acme/backtests/bt-1")
     bar = pane.get_by_role("progressbar")
     assert bar.evaluate("(bar) => bar.value") == 0.25
