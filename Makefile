@@ -4,18 +4,28 @@
 
 PYTHON ?= $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null | head -n 1)
 BIN := .venv/bin
+CLIENTS := tests/wire/clients
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8090
 DATABASE_URL ?= sqlite:///nudgeledger-demo.db
 
-.PHONY: run test check bench lock clean python
+.PHONY: run test clients check bench lock clean python
 
 run: .venv/installed
 	@$(BIN)/nudgeledger demo --port $(PORT) --database-url $(DATABASE_URL)
 
 # A file's tests stay together and in order, so those that drive a browser come last in each process.
-test: .venv/installed-dev
+test: .venv/installed-dev clients
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Published clients that the tests point at the service, where npm is there to install them.
+clients:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENTS)/node_modules/.installed; fi
+
+$(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json
+	@echo "nudgeledger: installing locked clients into $(CLIENTS)/node_modules (once)"
+	@npm ci --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
 
 # What CI asks besides the tests: format, lint, types, import contract.
 check: .venv/installed-dev
@@ -33,7 +43,7 @@ lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv $(CLIENTS)/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 python:
 	@test -n "$(PYTHON)" || { echo "nudgeledger needs Python 3.11 or newer; none was found. Set PYTHON=/path/to/python3.11"; exit 1; }

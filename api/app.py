@@ -15,7 +15,23 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from api import cors, metrics, problems, script
 from api.prefix import ProductPrefix
-from api.routes import backtests, console, streams, timeline, tours, v1, webhooks, why
+from api.routes import (
+    backtests,
+    capture,
+    chat,
+    console,
+    feed,
+    ingest,
+    inkeep,
+    segment,
+    streams,
+    timeline,
+    tours,
+    v1,
+    vendors,
+    webhooks,
+    why,
+)
 from api.service import Service
 from api.settings import Settings
 from eventstore.engine import open_ledger
@@ -68,7 +84,8 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
     )
     app.add_middleware(ProductPrefix)
     problems.install(app)
-    for module in (v1, why, timeline, backtests, console, streams, tours, webhooks):
+    around = (webhooks, capture, segment, ingest, feed, chat, inkeep, vendors)
+    for module in (v1, why, timeline, backtests, console, streams, tours, *around):
         app.include_router(module.router)
     app.include_router(timeline.products)
     metrics.install(app)

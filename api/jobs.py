@@ -216,6 +216,24 @@ class RelabelJob(Job):
 
 
 @dataclass(slots=True, eq=False)
+class NoteJob(Job):
+    """Something that the service itself says of a session: a reply, a summary."""
+
+    session_id: str = ""
+    event: events.Engine | None = None
+    key: str = ""  # what makes its id its own
+    user_id: str | None = None  # under whose key its personal fields are sealed
+
+    def session(self) -> str | None:
+        return self.session_id
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        assert self.event is not None
+        turn.note(self.session_id, self.event, turn.now, self.key, self.user_id)
+
+
+@dataclass(slots=True, eq=False)
 class EngineJob(Job):
     """Facts of the service itself: deliveries, rejected input, the engine's version."""
 

@@ -18,11 +18,18 @@ from api.backtest_request import Asked
 from api.backtests import Backtests, candidate
 from api.book import Book
 from api.clock import Clock
+from api.delivery.channels import all_channels
+from api.delivery.deliveries import Deliveries
+from api.directory import Directory
 from api.explaining import Explaining
+from api.feed import Feed
 from api.follower import Follower
 from api.hub import Connection, Hub
 from api.ingest.native import OutsideEvent, ParsedBatch
 from api.jobs import BatchJob, ConfigJob, EngineJob, Job, Outcome, RearmJob
+from api.model.assistant import Assistant
+from api.model.endpoint import Endpoint
+from api.model.judging import Judging
 from api.predicates import Registry
 from api.recorder import Recorder
 from api.settings import Settings
@@ -33,6 +40,7 @@ from domain.envelope import PRODUCT_STREAM, Recorded, name_in, nudge_stream, ses
 from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
 from domain.instants import DAY, SECOND, optional_text, text
 from domain.machine import PROACTIVE
+from domain.run import Live
 from domain.session import SessionState
 from eventstore import reader
 from eventstore.engine import Ledger
@@ -75,8 +83,14 @@ class Service:
         self.watching = Watching(self.recorder, settings, self._spawn)
         self.recorder.on_written = self._written
         self.explaining = Explaining(ledger, self.clock, self.predicates, self.hub)
-        self.recorder.on_moved = self.watching.moved
+        self.recorder.on_moved = self._moved
         self.backtests = Backtests(ledger, self.clock, settings)
+        self.directory = Directory(self.recorder, self.clock)
+        self.models = Endpoint(ledger, self.clock)
+        self.assistant = Assistant(self.recorder, self.models)
+        self.judging = Judging(self.recorder, self.models)
+        self.deliveries = Deliveries(self.recorder, all_channels())
+        self.feed = Feed(self.recorder)
         self._background: set[asyncio.Task[Any]] = set()
 
     # --- life ------------------------------------------------------------------------------------
@@ -93,19 +107,28 @@ class Service:
         self.timers.start()
         self.follower.start()
         await self.backtests.start()
+        for part in self._parts:
+            await part.start()
 
     async def stop(self) -> None:
         """Finish what was taken, end the streams, stop."""
         self.hub.close()
         self.watching.close()
         await self.backtests.stop()
+        for part in reversed(self._parts):
+            await part.stop()
         await self.follower.stop()
         await self.timers.stop()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.recorder.stop()
+        await self.models.stop()
         self.predicates.close()
+
+    @property
+    def _parts(self) -> tuple[Assistant, Judging, Deliveries, Feed]:
+        return (self.assistant, self.judging, self.deliveries, self.feed)
 
     async def ready(self) -> None:
         """Raises Unavailable where the database does not answer."""
@@ -183,20 +206,6 @@ class Service:
                 for r in reversed(listed)
             ]
         }
-
-    async def only_product(self) -> str | None:
-        async with self.ledger.reader() as conn:
-            known = await lookups.products(conn)
-        return known[0] if len(known) == 1 else None
-
-    async def product_of_origin(self, origin: str | None) -> str | None:
-        """The one product whose config names this Origin."""
-        if origin is None:
-            return None
-        async with self.ledger.reader() as conn:
-            known = await lookups.products(conn)
-        named = [p for p in known if origin in (await self.recorder.book(p)).rules.config.origins]
-        return named[0] if len(named) == 1 else None
 
     async def _rearm(self, product: str) -> None:
         """After a config put the due instants of recently active sessions are computed anew."""
@@ -460,6 +469,9 @@ class Service:
     def _written(self, product: str, written: Sequence[Written]) -> None:
         """Wake the streams. After the commit; also for what other processes wrote."""
         self.watching.written(product, written)
+        self.deliveries.written(product, written)
+        self.judging.written(product, written)
+        self.assistant.written(product, written)
         for row, event in written:
             match event:
                 case events.NudgeOffered(user_id=str() as user_id) if _is_toast(event) and self._is_news(row):
@@ -473,6 +485,13 @@ class Service:
                     self.hub.closed(product, user_id, nudge_id, closed.reason, row.position)
                 case _:
                     pass
+
+    def _moved(self, product: str, sessions: Mapping[str, Live | None]) -> None:
+        """These sessions have new events; None where another process wrote them. After the commit."""
+        self.watching.moved(product, sessions)
+        self.feed.moved(product)
+        for session_id in sessions:
+            self.assistant.acted(product, session_id)
 
     def _is_news(self, row: Recorded) -> bool:
         """Whether it was recorded just now. What another process imported is history: nobody is sent it."""

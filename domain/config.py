@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from domain.config_around import Channels, Judge, Model
+from domain.config_labels import Labels
 from domain.instants import SECOND
 
 
@@ -202,7 +204,12 @@ class Config:
     section_fallback: str | None = None
     playbook: tuple[PlaybookRow, ...] = ()
     origins: tuple[str, ...] = ()
-    reserved: Mapping[str, Any] | None = None  # workflows, channels, labels, model, judge, attribution
+    tokens: tuple[str, ...] = ()  # public keys under which analytics SDKs send for this product
+    labels: Labels = field(default_factory=Labels)
+    channels: Channels = field(default_factory=Channels)
+    model: Model | None = None
+    judge: Judge | None = None
+    reserved: Mapping[str, Any] | None = None  # workflows, attribution
 
     def trigger(self, trigger_id: str) -> Trigger | None:
         return next((t for t in self.triggers if t.id == trigger_id), None)

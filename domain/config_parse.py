@@ -6,24 +6,26 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from domain import calendar, config_triggers
+from domain import calendar, config_around, config_labels, config_triggers
 from domain.config import Config, PlaybookRow, QuietHours, SectionRule, Tour
 from domain.config_fields import MAX_ID, Faults, Row, child, once
 from domain.errors import InvalidConfig
 
 SCHEMA: Final = 1
 MAX_REPLY_LABELS: Final = 3
-RESERVED: Final = ("workflows", "channels", "labels", "model", "judge", "attribution")
+RESERVED: Final = ("workflows", "attribution")
 
 _KEYS: Final = (
     *("schema", "product_id", "session", "context", "triggers", "tours", "limits", "timezone"),
-    *("sections", "section_playbook", "origins", *RESERVED),
+    *("sections", "section_playbook", "origins", "tokens", "labels", "channels", "model", "judge"),
+    *RESERVED,
 )
 _TOUR: Final = (
     *("id", "user_tour_id", "user_tour_name", "page_contains"),
     *("interaction_timeout_s", "cooldown_period_s"),
 )
 _PRODUCT_ID = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
+_TOKEN = re.compile(r"[!-~]{1,200}\Z")
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])\Z")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?\Z", re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -81,6 +83,11 @@ def _config(raw: object, faults: Faults) -> Config | None:
         section_fallback=fallback,
         playbook=_playbook(top),
         origins=_origins(top),
+        tokens=_tokens(top),
+        labels=config_labels.read(top),
+        channels=config_around.channels(top),
+        model=config_around.model(top),
+        judge=config_around.judge(top, (trigger.id for trigger in triggers)),
         reserved=_reserved(top),
     )
 
@@ -211,6 +218,18 @@ def _origins(top: Row) -> tuple[str, ...]:
         origin = f"{match[1]}://{match[2]}{kept}"
         once(origin, path, seen, top.faults, "the origin")
         found.append(origin)
+    return tuple(found)
+
+
+def _tokens(top: Row) -> tuple[str, ...]:
+    found = []
+    seen: set[str] = set()
+    for path, raw in top.items("tokens"):
+        if not isinstance(raw, str) or not _TOKEN.match(raw):
+            top.faults.add(path, "must be 1 to 200 printable characters without spaces")
+            continue
+        once(raw, path, seen, top.faults, "the token")
+        found.append(raw)
     return tuple(found)
 
 

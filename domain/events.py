@@ -294,7 +294,44 @@ class NudgeDelivered(Engine):
     TYPE: ClassVar[str] = "nudge_delivered"
 
     channel: str
-    connections: int
+    connections: int | None = None  # of a stream: how many it was sent to
+    attempt: int | None = None  # of a channel that is called: which attempt succeeded
+    reference: str | None = None  # the vendor's own id of what it made of it
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempted(Engine):
+    """A channel is about to be called; in `nudge-<id>`. Recorded before the call, so that a crash shows."""
+
+    TYPE: ClassVar[str] = "delivery_attempted"
+
+    channel: str
+    attempt: int  # from 1
+    until: int  # the instant by which the attempt has ended, whatever happened
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailed(Engine):
+    """The channel's vendor did not take the nudge, for certain; in `nudge-<id>`."""
+
+    TYPE: ClassVar[str] = "delivery_failed"
+
+    channel: str
+    attempt: int
+    error: str  # what went wrong; nothing of what was sent or answered
+    status: int | None = None  # of the vendor's HTTP answer
+    retry_at: int | None = None  # None: this was the last attempt
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryUnknown(Engine):
+    """Nobody can say whether the vendor took the nudge, and asking twice might send it twice."""
+
+    TYPE: ClassVar[str] = "delivery_unknown"
+
+    channel: str
+    attempt: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +404,39 @@ class ActionRelabelled(Engine):
     raw_url: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyGenerated(Engine):
+    """What the assistant said, in its session's stream: by a model, or the trigger's own `how_to`."""
+
+    TYPE: ClassVar[str] = "reply_generated"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"text", "query"})
+
+    purpose: str  # reply | follow_up
+    text: str | None = None  # None only where the person was erased
+    query: str | None = None  # what was asked, of a reply
+    nudge_id: str | None = None  # of a follow-up
+    source: str = "model"  # model | how_to | fixed
+    model: str | None = None
+    prompt_version: str | None = None
+    tokens: int | None = None  # prompt and completion together, as the endpoint counted
+    failure: str | None = None  # why no model's answer was used, where one was asked
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryGenerated(Engine):
+    """A summary that stands for a session's older actions in what a model is told; in its stream."""
+
+    TYPE: ClassVar[str] = "summary_generated"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    replaces: int  # how many actions it stands for, those of the summary before it included
+    through: int  # version of the newest of them
+    text: str | None = None  # None only where the person was erased
+    model: str | None = None
+    prompt_version: str | None = None
+    tokens: int | None = None
+
+
 OUTSIDE_TYPES: Mapping[str, type[Outside]] = {
     cls.TYPE: cls
     for cls in (
@@ -393,24 +463,24 @@ ENGINE_TYPES: Mapping[str, type[Engine]] = {
         BudgetSpent,
         UserLinked,
         NudgeDelivered,
+        DeliveryAttempted,
+        DeliveryFailed,
+        DeliveryUnknown,
         NudgeClosed,
         ConfigActivated,
         EngineActivated,
         EvaluationFailed,
         RejectedInput,
         ActionRelabelled,
+        ReplyGenerated,
+        SummaryGenerated,
     )
 }
 # Names that are kept for the engine and that later versions will write.
 RESERVED_TYPES: frozenset[str] = frozenset(
     {
-        "delivery_attempted",
-        "delivery_failed",
-        "delivery_unknown",
         "nudge_proposed",
         "judge_answered",
-        "reply_generated",
-        "summary_generated",
         "user_erased",
     }
 )

@@ -266,6 +266,19 @@ class Turn:
             stream = session_stream(session_id)
             self._conclude(draft(self.product, stream, correction, max(at, state.at), None, key))
 
+    def note(
+        self, session_id: str, event: events.Engine, at: int, key: str, user_id: str | None = None
+    ) -> None:
+        """Store something that the service itself says of the session; nothing is evaluated for it.
+
+        `key` makes its id its own. `user_id`: whose key seals its personal fields; else the session's.
+        """
+        self.timers(session_id, at)
+        self.own = len(self.stored)
+        state = self.world.session(session_id).state
+        made = draft(self.product, session_stream(session_id), event, max(at, state.at), None, key)
+        self._conclude(made, user_id)
+
     def rearm(self, session_id: str, at: int) -> None:
         """Recompute the next due instant under the rules in force; nothing is concluded."""
         situation = self._situation(session_id, at)
@@ -428,10 +441,10 @@ class Turn:
             live.state, None if due is None else max(due, self.now)
         )
 
-    def _conclude(self, made: Draft) -> str:
+    def _conclude(self, made: Draft, user_id: str | None = None) -> str:
         """Take an engine event into the world; its id."""
         stream, event = made.stream, made.event
-        self.stored.append(Stored(stream, made.event_id, event, made.at, made.cause, None, None))
+        self.stored.append(Stored(stream, made.event_id, event, made.at, made.cause, user_id, None))
         kind, _, name = stream.partition("-")
         if kind == "session":
             live = self.world.session(name)

@@ -45,6 +45,7 @@ _COLUMNS = {
     "tour_until": "bigint",
     "open_until": "bigint",
     "next_due": "bigint",
+    "conversation_id": "text",
 }
 _NAMES = ", ".join(_COLUMNS)
 _UPSERT = " ON CONFLICT (product, session_id) DO UPDATE SET " + ", ".join(
@@ -212,6 +213,7 @@ def session_row(product: str, live: Live) -> tuple[Any, ...]:
         max(state.tour_until() or 0, state.timeout_due or 0) if state.active_tour_id is not None else None,
         offer.expires_at if offer is not None and offer.open else None,
         live.due(),
+        state.conversation_id,
     )
 
 

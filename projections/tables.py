@@ -22,7 +22,15 @@ sessions = sa.Table(
     sa.Column("tour_until", BIGINT),  # how long the running tour runs without another step
     sa.Column("open_until", BIGINT),  # when the open offer expires
     sa.Column("next_due", BIGINT),  # the next instant at which time alone may change something
+    sa.Column("conversation_id", TEXT),  # in a chat system, where one was linked
     sa.Index("ix_sessions_user", "product", "user_id", "last_event_at"),
+    sa.Index(
+        "ix_sessions_conversation",
+        "product",
+        "conversation_id",
+        sqlite_where=sa.text("conversation_id IS NOT NULL"),
+        postgresql_where=sa.text("conversation_id IS NOT NULL"),
+    ),
     sa.Index(
         "ix_sessions_due",
         "next_due",
@@ -74,6 +82,28 @@ nudges = sa.Table(
     sa.Index("ix_nudges_at", "product", "at"),
 )
 
+# What is to be handed to channels that are called (streams are not): one row for each offer and channel.
+deliveries = sa.Table(
+    "deliveries",
+    schema.metadata,
+    sa.Column("product", TEXT, primary_key=True),
+    sa.Column("nudge_id", TEXT, primary_key=True),
+    sa.Column("channel", TEXT, primary_key=True),
+    sa.Column("session_id", TEXT, nullable=False),
+    sa.Column("user_id", TEXT),
+    sa.Column("position", BIGINT, nullable=False),  # of the offer
+    sa.Column("expires_at", BIGINT, nullable=False),
+    sa.Column("status", TEXT, nullable=False),  # due, trying, delivered, failed, unknown, dropped
+    sa.Column("attempt", BIGINT, nullable=False),  # made so far
+    sa.Column("next_at", BIGINT),  # when to look at it next; NULL: it is closed
+    sa.Index(
+        "ix_deliveries_due",
+        "next_at",
+        sqlite_where=sa.text("next_at IS NOT NULL"),
+        postgresql_where=sa.text("next_at IS NOT NULL"),
+    ),
+)
+
 # --- rebuilding: the same rows, derived anew beside the live ones -----------------------------------
 
 
@@ -89,6 +119,7 @@ def _beside(live: sa.Table, *index: str) -> sa.Table:
 rebuilt_sessions = _beside(sessions)
 rebuilt_decisions = _beside(decisions, "product", "session_id")
 rebuilt_nudges = _beside(nudges, "product", "user_id")
+rebuilt_deliveries = _beside(deliveries)
 
 # What a rebuild changed in the live tables, so that it can be taken back.
 rebuild_undo = sa.Table(

@@ -11,18 +11,24 @@ from api.deps import Ledgered
 from api.problems import BadRequest
 
 
-async def resolve(request: Request, service: Ledgered) -> str:
-    """The mount prefix, else `?product_id=`, else the Origin's one product, else the default, else the only.
+async def resolve(request: Request, service: Ledgered, token: str | None = None) -> str:
+    """The mount prefix, else `?product_id=`, the token's product, the Origin's, the default, the only one.
 
     Raises BadRequest where none of them names a product, UnknownProduct for one that does not exist.
     """
+    directory = service.directory
     named = request.scope.get(prefix.KEY) or request.query_params.get("product_id")
-    named = named or await service.product_of_origin(request.headers.get("origin"))
-    named = named or service.settings.default_product or await service.only_product()
+    named = named or await directory.of_token(token)
+    named = named or await directory.of_origin(request.headers.get("origin"))
+    named = named or service.settings.default_product or await directory.only()
     if named is None:
         raise BadRequest("several products are here: say which by ?product_id=", "product_id")
     await service.product(named)
     return named
 
 
-Product = Annotated[str, Depends(resolve)]
+async def _resolved(request: Request, service: Ledgered) -> str:
+    return await resolve(request, service)
+
+
+Product = Annotated[str, Depends(_resolved)]

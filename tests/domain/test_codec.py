@@ -57,7 +57,10 @@ SAMPLES: list[Event] = [
     events.InteractionTimedOut("proactive_assistance", 20_000_000, 60_000_000, 1_000_001),
     events.BudgetSpent("bulk_edit", "ps_1", "nudge_1", 1_000_000, 601_000_000, True),
     events.UserLinked("ps_1", "anon_1", "u_1", "Europe/Berlin"),
-    events.NudgeDelivered("toast", 2),
+    events.NudgeDelivered("intercom", 2, 1, "conv_1"),
+    events.DeliveryAttempted("rasa", 1, 1_010_001),
+    events.DeliveryFailed("webhook", 2, "the vendor answered 503", 503, 5_000_000),
+    events.DeliveryUnknown("rasa", 1, "the service stopped during the call"),
     events.NudgeClosed("superseded", "ps_1", "u_1"),
     events.ConfigActivated("r3-0123456789ab", {"schema": 1, "product_id": "acme", "triggers": []}),
     events.EngineActivated("1-abc", {"checkout_stuck": "2"}, "2026b"),
@@ -72,6 +75,10 @@ SAMPLES: list[Event] = [
         "https://app.example/projects/:id",
         "https://app.example/projects/102",
     ),
+    events.ReplyGenerated(
+        "follow_up", "Open the menu.", "How?", "nudge_1", "model", "small-1", "follow-up-1", 321, "too late"
+    ),
+    events.SummaryGenerated(12, 40, "The user edited projects.", "small-1", "summary-1", 210),
 ]
 
 

@@ -579,12 +579,12 @@ LABELS = "section_playbook reports reply_option_labels"
         ("origins", ["app.example.com"], "origins[0]"),
         ("origins", ["*"], "origins[0]"),
         ("origins", ["https://a", "HTTPS://A:443"], "origins[1]"),
-        ("labels", "x", "labels"),
-        ("labels", {"a": ["\x00"]}, "labels.a[0]"),
-        ("labels", {"a": 2**53 + 1}, "labels.a"),
-        ("labels", {"a": {1, 2}}, "labels.a"),
-        ("labels", {1: 2}, "labels[1]"),
-        ("labels", {16**5000: 2}, "labels[int]"),
+        ("workflows", "x", "workflows"),
+        ("workflows", {"a": ["\x00"]}, "workflows.a[0]"),
+        ("workflows", {"a": 2**53 + 1}, "workflows.a"),
+        ("workflows", {"a": {1, 2}}, "workflows.a"),
+        ("workflows", {1: 2}, "workflows[1]"),
+        ("workflows", {16**5000: 2}, "workflows[int]"),
     ],
 )  # fmt: skip
 def test_one_mistake_gives_one_fault_at_its_path(path: str, value: object, fault: str) -> None:
@@ -649,9 +649,9 @@ def test_origins_are_kept_as_browsers_send_them() -> None:
 
 
 def test_reserved_keys_are_kept_as_they_are() -> None:
-    raw = changed("judge", {"url": "env:JUDGE"})
+    raw = changed("attribution", {"window_s": 60})
     raw["workflows"] = []
-    assert config_parse.parse(raw).reserved == {"workflows": [], "judge": {"url": "env:JUDGE"}}
+    assert config_parse.parse(raw).reserved == {"workflows": [], "attribution": {"window_s": 60}}
 
 
 def test_a_config_that_unfolds_without_end_is_refused() -> None:
@@ -659,7 +659,7 @@ def test_a_config_that_unfolds_without_end_is_refused() -> None:
     value: list[Any] = ["x"]
     for _ in range(30):
         value = [value] * 10
-    assert "too large" in faults({"product_id": "acme", "labels": value})[""]
+    assert "too large" in faults({"product_id": "acme", "workflows": value})[""]
     cycle: list[Any] = []
     cycle.append(cycle)
-    assert list(faults({"product_id": "acme", "labels": cycle})) == ["labels" + "[0]" * 39]
+    assert list(faults({"product_id": "acme", "workflows": cycle})) == ["workflows" + "[0]" * 39]

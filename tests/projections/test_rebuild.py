@@ -170,7 +170,7 @@ def test_a_planted_bug_is_repaired_row_by_row_and_each_is_listed(
     done = run(rebuild.roll_back(ledger))
     assert len(done.put_back) == len(report.changes) and done.kept == []
     assert run(live(ledger, "next_due")) == {
-        "sessions": [row[:8] for row in wrong["sessions"]],
+        "sessions": [(*row[:8], *row[9:]) for row in wrong["sessions"]],
         "decisions": wrong["decisions"],
         "nudges": wrong["nudges"],
     }

@@ -80,7 +80,7 @@ def test_upgrading_again_changes_nothing(ledger: Ledger, run: Run) -> None:
     async def scenario() -> None:
         rows = await append_events(ledger, "acme", [event()])
         await migrations.upgrade(ledger)
-        assert await migrations.current(ledger) == migrations.head() == "0002"
+        assert await migrations.current(ledger) == migrations.head() == "0003"
         async with ledger.reader() as conn:
             assert await reader.read_all(conn) == rows
 

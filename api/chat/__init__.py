@@ -1,0 +1,1 @@
+"""What chats ask for: a nudge's question, replies, context, guidance."""

@@ -1,0 +1,50 @@
+"""Which product a public token or a page's Origin belongs to.
+
+A token is one that the config in force lists under `tokens`; else the id of a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from api.clock import Clock
+from api.recorder import Recorder
+from domain.config import Config
+from domain.instants import SECOND
+from projections import lookups
+
+FRESH = SECOND  # how long the list of products is believed
+
+
+class Directory:
+    def __init__(self, recorder: Recorder, clock: Clock) -> None:
+        self._recorder, self._clock = recorder, clock
+        self._products: list[str] = []
+        self._read_at: int | None = None
+
+    async def products(self) -> list[str]:
+        """Every product, at most a second old."""
+        now = self._clock.now()
+        if self._read_at is None or now - self._read_at > FRESH:
+            async with self._recorder.ledger.reader() as conn:
+                self._products = await lookups.products(conn)
+            self._read_at = now
+        return self._products
+
+    async def only(self) -> str | None:
+        known = await self.products()
+        return known[0] if len(known) == 1 else None
+
+    async def of_token(self, token: str | None) -> str | None:
+        if not token:
+            return None
+        named = await self._named(lambda config: token in config.tokens)
+        return named or (token if token in await self.products() else None)
+
+    async def of_origin(self, origin: str | None) -> str | None:
+        """The one product whose config names this Origin."""
+        return None if origin is None else await self._named(lambda config: origin in config.origins)
+
+    async def _named(self, says: Callable[[Config], bool]) -> str | None:
+        named = [p for p in await self.products() if says((await self._recorder.book(p)).rules.config)]
+        return named[0] if len(named) == 1 else None

@@ -1,0 +1,7 @@
+"""What chat front ends call."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["chat"])

@@ -1,0 +1,7 @@
+"""Amplitude, FullStory, CloudEvents."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["ingest"])

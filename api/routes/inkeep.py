@@ -1,0 +1,7 @@
+"""What Inkeep hosts call."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["inkeep"])

@@ -1,0 +1,7 @@
+"""Segment's and RudderStack's SDKs and webhooks."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["segment"])

@@ -1,0 +1,7 @@
+"""What vendors report back: Intercom, Usertour."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["vendors"])
