@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
+import structlog
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
@@ -12,7 +13,11 @@ from api import config_text, deps, hot
 from api.deps import Ledgered
 from api.ingest import native
 from api.problems import BadRequest
+from api.published import integration_config
+from domain.errors import InvalidConfig
 from projections import lookups
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["native"])
 
@@ -133,13 +138,30 @@ async def put_config(
     request: Request,
     service: Ledgered,
     dry_run: Annotated[bool, Query(description="only say what it would change on the last day")] = False,
+    form: Annotated[Literal["nudgeledger", "integration_config"], Query(alias="format")] = "nudgeledger",
 ) -> Response:
-    """Activate a config (YAML or JSON); every mistake is reported with its path."""
+    """Activate a config (YAML or JSON); every mistake is reported with its path.
+
+    `format=integration_config` takes the published JSON; what is left out of it is listed in `warnings`.
+    """
     raw = await _config(request)
+    warnings: dict[str, Any] = {}
+    if form == "integration_config":
+        raw, found = _imported(raw, product)
+        warnings = {"warnings": [{"path": w.path, "detail": w.detail} for w in found]}
     if not dry_run:
-        return answer(await service.put_config(product, raw))
-    found = await service.dry_run(product, raw)
-    return answer(found, 200 if found["backtest"]["status"] == "done" else 202)
+        return answer(await service.put_config(product, raw) | warnings)
+    told = await service.dry_run(product, raw)
+    return answer(told | warnings, 200 if told["backtest"]["status"] == "done" else 202)
+
+
+def _imported(raw: Any, product: str) -> integration_config.Imported:
+    try:
+        return integration_config.read(raw, product)
+    except InvalidConfig as error:
+        paths = [fault.path for fault in error.faults]
+        log.error("proactive_builtin_spec_invalid", product=product, paths=paths)  # as published
+        raise
 
 
 @router.post("/config/validate", openapi_extra=CONFIG_BODY)
