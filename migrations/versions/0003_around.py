@@ -24,6 +24,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("conversation_id IS NOT NULL"),
         postgresql_where=sa.text("conversation_id IS NOT NULL"),
     )
+    _conversations()
     _deliveries("deliveries")
     op.create_index(
         "ix_deliveries_due",
@@ -37,6 +38,20 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     raise NotImplementedError("a ledger's schema only goes forward")
+
+
+def _conversations() -> None:
+    """Sessions that were linked before: to the newest `new` conversation, else to the first one."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    data = "CAST(e.data AS TEXT)" if sqlite else "convert_from(e.data, 'UTF8')::json"
+    op.execute(f"""
+        UPDATE sessions SET conversation_id = (
+            SELECT {data} ->> 'conversation_id' FROM events e
+            WHERE e.product = sessions.product AND e.stream = 'session-' || sessions.session_id
+            AND e.type = 'conversation_linked'
+            ORDER BY CASE WHEN {data} ->> 'link' = 'new' THEN -e.version ELSE e.version END LIMIT 1
+        ) WHERE EXISTS (SELECT 1 FROM event_types WHERE type = 'conversation_linked')
+    """)  # noqa: S608 (built from constants)
 
 
 def _deliveries(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 import projections.tables  # noqa: F401
+from domain.envelope import NewEvent
 from eventstore import reader, schema
 from eventstore.appender import append_events
 from eventstore.engine import Ledger, open_ledger
@@ -87,7 +89,7 @@ def test_upgrading_again_changes_nothing(ledger: Ledger, run: Run) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("released", ["0001"])
+@pytest.mark.parametrize("released", ["0001", "0002"])
 def test_a_ledger_of_every_released_schema_upgrades_with_its_events_and_rows(
     released: str, empty_url: str, run: Run
 ) -> None:
@@ -118,6 +120,37 @@ def test_a_ledger_of_every_released_schema_upgrades_with_its_events_and_rows(
             await ledger.close()
 
     run(scenario())
+
+
+def test_sessions_that_were_linked_before_know_their_conversation(empty_url: str, run: Run) -> None:
+    def linked(stream: str, conversation: str, link: str) -> NewEvent:
+        data = json.dumps({"conversation_id": conversation, "link": link}).encode()
+        return event(stream=stream, kind="conversation_linked", data=data)
+
+    async def scenario() -> dict[str, str | None]:
+        ledger = open_ledger(empty_url)
+        try:
+            async with ledger.transaction() as conn:
+                await conn.run_sync(_upgrade_to, "0002")
+                for name in ("a", "b", "c"):
+                    await conn.execute(
+                        sa.text(
+                            "INSERT INTO sessions (product, session_id, version, last_event_at,"
+                            " current_state) VALUES ('acme', :name, 1, 1, 'thinking')"
+                        ),
+                        {"name": name},
+                    )
+            for each in (("a", "c1", "reply_existing"), ("a", "c2", "reply_existing"), ("b", "c3", "new"),
+                         ("b", "c4", "new"), ("b", "c5", "reply_existing")):  # fmt: skip
+                await append_events(ledger, "acme", [linked(f"session-{each[0]}", *each[1:])])
+            await migrations.upgrade(ledger)
+            async with ledger.reader() as conn:
+                rows = await conn.execute(sa.text("SELECT session_id, conversation_id FROM sessions"))
+                return dict(rows.tuples().all())
+        finally:
+            await ledger.close()
+
+    assert run(scenario()) == {"a": "c1", "b": "c4", "c": None}
 
 
 def _upgrade_to(connection: sa.Connection, revision: str) -> None:
