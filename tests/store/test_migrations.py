@@ -146,7 +146,7 @@ def test_sessions_that_were_linked_before_know_their_conversation(empty_url: str
             await migrations.upgrade(ledger)
             async with ledger.reader() as conn:
                 rows = await conn.execute(sa.text("SELECT session_id, conversation_id FROM sessions"))
-                return dict(rows.tuples().all())
+                return dict(rows.all())
         finally:
             await ledger.close()
 
