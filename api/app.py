@@ -110,9 +110,17 @@ def _operations(app: FastAPI) -> None:
 def _pages(app: FastAPI, demo: bool) -> None:
     small = script.Script(HERE / "static" / "nudgeledger.js")
 
+    adapters = {path.stem: script.Script(path) for path in (HERE / "static" / "adapters").glob("*.js")}
+
     @app.get("/nudgeledger.js", include_in_schema=False)
     async def page_script(request: Request) -> Response:
         return small.answer(request)
+
+    @app.get("/adapters/{name}.js", include_in_schema=False)
+    async def adapter(name: str, request: Request) -> Response:
+        if name not in adapters:
+            raise problems.BadRequest(f"no such adapter; there are {', '.join(sorted(adapters))}", status=404)
+        return adapters[name].answer(request)
 
     if not demo:
         return

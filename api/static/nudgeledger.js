@@ -3,7 +3,7 @@
  *   <script src="https://host/nudgeledger.js" data-product="acme" data-user="u_1" async></script>
  *
  * Optional attributes: data-session, data-api, data-token, data-capture="off",
- * data-position="bottom-end | bottom-start | top-end | top-start".
+ * data-position="bottom-end | bottom-start | top-end | top-start", data-with="usertour rasa inkeep intercom posthog".
  * In the page: data-nudgeledger-label names an element, data-nudgeledger-ignore keeps a part out.
  * Field values are never read. Control: window.nudgeledger (the last section).
  */
@@ -21,7 +21,7 @@
 
   const tag = document.currentScript || document.querySelector("script[data-product][src*='nudgeledger']");
   const config = {
-    product: null, user: null, session: null, token: null, capture: "on", position: "bottom-end",
+    product: null, user: null, session: null, token: null, capture: "", position: "bottom-end", with: "",
     api: tag && tag.src ? new URL(tag.src).origin : location.origin,
     texts: {
       region: "Suggestion", showMe: "Show me", openChat: "Open chat", dismiss: "Dismiss",
@@ -118,6 +118,14 @@
     write("localStorage", key("who"), {});
     moved();
     page();
+  }
+
+  /** Another tool says who this is and in which session; nothing is reported. */
+  function adopt({ user, session }) {
+    const before = JSON.stringify(who(false));
+    if (session) config.session = String(session);
+    if (user) become(String(user));
+    if (JSON.stringify(who(false)) !== before) moved();
   }
 
   /** The ids changed: the stream of the old ones is of no use, here and in the other tabs. */
@@ -472,16 +480,55 @@
     finish(nudge);
   }
 
-  function showMe(nudge, chosen) {
+  async function showMe(nudge, chosen) {
     finish(nudge);
     startTour(chosen.id, nudge);
-    announce("showme", { tour: chosen, nudge }, "onShowMe", chosen, nudge);
+    announce("showme", { tour: chosen, nudge });
+    // Begun in the ledger, and nobody can show it: then it is over.
+    if (!(await hand("showMe", "onShowMe", chosen, nudge)) && adapters.some((a) => a.showMe)) api.tour.end("dismissed");
   }
 
-  function openChat(nudge) {
+  async function openChat(nudge) {
     finish(nudge);
-    emit("chat_message", { role: "user", text: nudge.body });
-    announce("openchat", nudge, "onOpenChat", nudge);
+    announce("openchat", nudge);
+    await arrived();
+    const told = () => emit("chat_message", { role: "user", text: nudge.body });
+    const reports = adapters.some((a) => a.openChat && a.reports); // its own call is recorded by the service
+    if (!reports) told();
+    if ((await hand("openChat", "onOpenChat", nudge)) !== "adapter" && reports) told();
+  }
+
+  // --- adapters: what a page's other tools do for a nudge ------------------------------------------
+
+  const adapters = []; // {name, showMe(tour, nudge), openChat(nudge), reports}, asked in their order
+  let loading = Promise.resolve();
+
+  /** Adapters come from where the script came, named by data-with. */
+  function load(names) {
+    const wanted = (Array.isArray(names) ? names : String(names || "").split(/[\s,]+/)).filter(Boolean);
+    if (!config.capture && wanted.includes("posthog")) config.capture = "off"; // one reporter is enough
+    const from = (name) => new Promise((done) => {
+      const nonce = tag && tag.nonce;
+      const script = el("script", { src: `${config.api}/adapters/${encodeURIComponent(name)}.js`, load: done, error: done });
+      if (nonce) script.nonce = nonce;
+      document.head.append(script);
+    });
+    loading = Promise.all(wanted.map(from));
+  }
+
+  /** Waits for adapters under way, but not for long: a click must not seem to do nothing. */
+  const arrived = () => Promise.race([loading, new Promise((done) => setTimeout(done, 3000))]);
+
+  /** The first adapter that can takes it, else the host's callback; which of the two, or false for none. */
+  async function hand(method, callback, ...args) {
+    await arrived();
+    for (const adapter of adapters) {
+      if (!adapter[method]) continue;
+      try { await adapter[method](...args); return "adapter"; } catch (e) { console.warn("nudgeledger:", adapter.name, e.message); }
+    }
+    if (typeof api[callback] !== "function") return false;
+    try { api[callback](...args); } catch (e) { console.error(e); }
+    return "host";
   }
 
   function choose(nudge, option) {
@@ -650,6 +697,7 @@
     started = true;
     closed = false;
     config.api = config.api.replace(/\/+$/, "");
+    load(config.with);
     if (config.session) write("localStorage", key("who"), { ...record(), session: config.session, seen: Date.now() });
     const previous_id = config.user ? become(String(config.user)) : null;
     if (previous_id) emit("user_identified", { previous_id });
@@ -715,20 +763,24 @@
   // --- window.nudgeledger ------------------------------------------------------------------------
 
   const api = {
-    version: "0.1.0",
+    version: "0.3.0",
+    inkeep: stub.inkeep || null, // the widget, for its adapter
     onShowMe: stub.onShowMe || null, // (tour, nudge)
     onOpenChat: stub.onOpenChat || null, // (nudge)
     onOption: stub.onOption || null, // (option, nudge)
-    init, identify, reset, page, dismiss, flush, shutdown,
+    init, identify, reset, page, dismiss, flush, shutdown, adopt,
+    use: (adapter) => { adapters.push(adapter); },
+    post: (where, data) => post(`${config.api}/p/${encodeURIComponent(config.product)}${where}`, JSON.stringify(data)),
     track: (type, title, properties) => action(type, title || type, { properties }),
     chat: (text, role = "user") => emit("chat_message", { role, text }),
     goal: (goal_id) => emit("goal_reached", { goal_id }),
     reaction: (value) => emit("reaction", { value }),
     tour: {
+      get id() { return tour; },
       start: (id) => startTour(id, null),
       step: (step) => { if (tour) emit("tour_step", { tour_id: tour, step }); },
       end: (outcome = "completed") => {
-        if (tour) emit("tour_ended", { tour_id: tour, outcome });
+        if (tour) emit("tour_ended", { tour_id: tour, outcome: outcome || undefined });
         tour = null;
       },
     },
