@@ -1,4 +1,4 @@
-"""What this process knows of one product: rules in force, folded sessions and users.
+"""What this process knows of one product: rules in force, folded sessions, users and nudges.
 
 A cache and nothing more: every entry is the fold of a stream up to the position that the recorder has seen,
 and whatever another process touched is dropped. Entries not used for long go first.
@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.envelope import PRODUCT_STREAM, session_stream, user_stream
+from domain.nudge import NudgeState
 from domain.run import Live
 from domain.session import SessionState
 from domain.triggers import Ruleset
@@ -22,6 +23,8 @@ from projections import configs, facts
 from projections.poison import Poisoned
 
 V = TypeVar("V")
+
+NUDGES = 1_000  # folded nudges kept: only while they are being delivered is anything asked of them
 
 
 class Recent(Generic[V]):
@@ -73,6 +76,7 @@ class Loaded(NamedTuple):
 
     sessions: list[SessionState]
     users: list[UserState]
+    nudges: list[NudgeState]
     poisoned: list[Poisoned]  # events among it that cannot be applied: they are skipped
     newest: int  # the newest instant at which anything in them was recorded
 
@@ -85,6 +89,7 @@ class Book:
         self._predicates = predicates
         self.sessions: Recent[Live] = Recent(cached)
         self.users: Recent[UserState] = Recent(cached)
+        self.nudges: Recent[NudgeState] = Recent(NUDGES)
         self.state = configs.ProductState()
         self.rules: Ruleset = configs.ruleset(product, None, predicates)
 
@@ -108,7 +113,7 @@ class Book:
         found = await reader.read_streams(conn, [(self.product, stream) for stream in wanted])
         rows = [row for listed in found.values() for row in listed]
         keys = await facts.keys_of(conn, rows) if self.rules.reads_properties else None
-        loaded = Loaded([], [], [], max((row.recorded_at for row in rows), default=0))
+        loaded = Loaded([], [], [], [], max((row.recorded_at for row in rows), default=0))
         for stream in wanted:
             own = found.get((self.product, stream), ())
             kind, _, name = stream.partition("-")
@@ -119,6 +124,10 @@ class Book:
             elif kind == "user":
                 who, poisoned = facts.folded_user(UserState(name), own)
                 loaded.users.append(who)
+                loaded.poisoned.extend(poisoned)
+            elif kind == "nudge":
+                nudge, poisoned = facts.folded_nudge(NudgeState(name), own)
+                loaded.nudges.append(nudge)
                 loaded.poisoned.extend(poisoned)
         return loaded
 
@@ -135,6 +144,8 @@ class Book:
             known = self.users.get(who.user_id)
             if known is None or known.version < who.version:
                 self.users.put(who.user_id, who)
+        for nudge in loaded.nudges:
+            self.nudges.put(nudge.nudge_id, nudge)
 
     def missing(self, session_id: str | None, user_ids: Iterable[str], needs: Iterable[str]) -> set[str]:
         """Streams that a turn of this session will read and the cache does not hold, as far as known yet."""
@@ -159,6 +170,8 @@ class Book:
 
     def holds(self, stream: str) -> bool:
         kind, _, name = stream.partition("-")
+        if kind == "nudge":
+            return name in self.nudges
         return name in (self.sessions if kind == "session" else self.users)
 
     def drop(self, stream: str) -> None:
@@ -168,3 +181,5 @@ class Book:
             self.sessions.drop(name)
         elif kind == "user":
             self.users.drop(name)
+        elif kind == "nudge":
+            self.nudges.drop(name)

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from api.ingest.native import OutsideEvent
-from domain import codec, events
+from domain import canonical, codec, events
+from domain.config_labels import Pattern
 from domain.decide import draft
 from domain.envelope import PRODUCT_STREAM, Recorded, derived_id, session_stream, user_stream
-from domain.run import Stored, Turn
+from domain.run import ADDED, Stored, Turn
 from projections import configs
 from projections.inline import Written
 
@@ -96,7 +97,7 @@ class BatchJob(Job):
             if before is not None:
                 outcome.duplicates += 1
                 outcome.last_position = max(outcome.last_position, before.row.position)
-                outcome.conflicting += _differs(item, before, self)
+                outcome.conflicting += _differs(item, before, self, turn.rules.config.labels.collapse)
                 if before.row.batch_id not in outcome.earlier_batches:
                     outcome.earlier_batches.append(before.row.batch_id)
             elif item.event_id in here:
@@ -129,11 +130,12 @@ class BackfillJob(BatchJob):
         BatchJob.run(self, turn, known, product)
 
 
-def _differs(item: OutsideEvent, known: Known, job: BatchJob) -> bool:
+def _differs(item: OutsideEvent, known: Known, job: BatchJob, collapse: Sequence[Pattern]) -> bool:
     """Whether the event under this id says something else than the one stored: kind, stream, user or data.
 
     What the service adds on storing (timings, registry ids) is no part of it; neither are fields that were
-    erased since.
+    erased since, nor what our own labelling makes of it: its version, the product's rules and the events
+    that came with it.
     """
     row = known.row
     stream = session_stream(job.session_id) if job.session_id is not None else user_stream(job.user_id or "")
@@ -141,26 +143,36 @@ def _differs(item: OutsideEvent, known: Known, job: BatchJob) -> bool:
         return True
     clear, personal = stored_form(item.event, item.user_id)
     before = orjson.loads(row.data)
-    for added in ("timings", "registry_id"):
+    for added in ADDED:
         before.pop(added, None)
-    if clear.get("labeller") != before.get("labeller"):
-        for label in _LABEL:  # another version of our own labelling: what was sent is in the rest
+    was = known.personal
+    merged = _is_merged(personal) or _is_merged(was)
+    if merged or clear.get("labeller") != before.get("labeller"):
+        for label in _LABEL:
             clear.pop(label, None)
             before.pop(label, None)
-        personal.pop("body", None)
-        known = known._replace(personal=_without_body(known.personal))
+        less = _ACT if merged else _ACT[:1]
+        personal = {name: personal[name] for name in personal if name not in less}
+        was = None if was is None else {name: was[name] for name in was if name not in less}
+    elif "labeller" in before:
+        clear.pop(_END, None)
+        before.pop(_END, None)
+    elif collapse and "canonical_url" in before:
+        before["canonical_url"] = canonical.collapse(before["canonical_url"], collapse)
     if orjson.loads(orjson.dumps(clear)) != before:
         return True
-    if row.sealed is not None and known.personal is None:
+    if row.sealed is not None and was is None:
         return False
-    return bool(orjson.loads(orjson.dumps(personal)) != (known.personal or {}))
+    return bool(orjson.loads(orjson.dumps(personal)) != (was or {}))
 
 
-_LABEL = ("labeller", "type", "title", "description", "canonical_url")
+_END = "timestamp_end"  # says what else was in the request
+_LABEL = ("labeller", "type", "title", "description", "canonical_url", _END)
+_ACT = ("body", "properties", "raw_url")  # of an act, those of the event that named it
 
 
-def _without_body(personal: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    return None if personal is None else {name: personal[name] for name in personal if name != "body"}
+def _is_merged(personal: Mapping[str, Any] | None) -> bool:
+    return personal is not None and "merged" in (personal.get("body") or ())
 
 
 def stored_form(event: events.Event, user_id: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,6 +243,22 @@ class NoteJob(Job):
         self.outcome = Outcome()
         assert self.event is not None
         turn.note(self.session_id, self.event, turn.now, self.key, self.user_id)
+
+
+@dataclass(slots=True, eq=False)
+class JudgeJob(Job):
+    """What the judge answered; dropped where its proposal waits no more."""
+
+    session_id: str = ""
+    answer: events.JudgeAnswered | None = None
+
+    def session(self) -> str | None:
+        return self.session_id
+
+    def run(self, turn: Turn, known: Mapping[str, Known], product: configs.ProductState) -> None:
+        self.outcome = Outcome()
+        assert self.answer is not None
+        turn.judged(self.session_id, self.answer, turn.now)
 
 
 @dataclass(slots=True, eq=False)

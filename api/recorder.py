@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 MAX_JOBS = 128
 MAX_EVENTS = 4_000
+# Events that streams wait for, also where another process wrote them.
+TOLD = frozenset({"nudge_offered", "nudge_withheld", "nudge_closed", "nudge_shown", "tour_started"})
 MAX_POISONED = 10_000  # poison events remembered, so that each is said once
 
 
@@ -160,7 +162,7 @@ class Recorder:
                         moved.setdefault(row.product, {})[name_in(row.stream)] = None
                     if row.stream == PRODUCT_STREAM:
                         await book.load_product(conn)
-                    elif row.type in ("nudge_offered", "nudge_withheld", "nudge_closed", "nudge_shown"):
+                    elif row.type in TOLD:
                         touched.append((row.product, Written(row, facts.fact(row).event)))
                 if read:
                     self.position = read[-1].position
@@ -338,7 +340,7 @@ class Recorder:
             if ids & taken:
                 later.append(job)  # the same event twice: the second must see the first stored
                 continue
-            world = World(sessions, users)
+            world = World(sessions, users, nudges=book.nudges)
             turn = Turn(job.product, book.rules, world, self.clock.next())
             try:
                 job.run(turn, known.get(job.product, {}), book.state)
@@ -441,6 +443,9 @@ class Recorder:
             if any(written.row.stream == PRODUCT_STREAM for written in outcome.written):
                 book.take(_product_state(book, outcome.written))
             self._note(outcome.written)
+            for row, _ in outcome.written:
+                if row.stream.startswith("nudge-"):
+                    book.drop(row.stream)  # its state is folded anew when a delivery asks
             self.on_written(job.product, outcome.written)
         if item.stored:
             self.on_moved(job.product, item.world.changed_sessions)

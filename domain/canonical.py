@@ -7,6 +7,7 @@ belongs to a person.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -60,6 +61,26 @@ def canonical_url(raw: str) -> str | None:
 def _path(raw: str) -> str:
     segments = raw.replace(" ", "%20").rstrip("/").split("/")
     return "/".join(_ID if _names_one_thing(segment) else segment for segment in segments) or "/"
+
+
+def collapse(url: str, patterns: Iterable[tuple[str, ...]]) -> str:
+    """A canonical URL with the segments replaced that the first fitting pattern names.
+
+    A pattern is the beginning of a path: a segment `:name` stands for any and is what it becomes, others are
+    case-folded text. The result collapses to itself.
+    """
+    start = url.find("/", url.find("://") + 3) if "://" in url else 0
+    if start < 0:
+        return url
+    segments = url[start + 1 :].split("/")
+    for pattern in patterns:
+        if len(pattern) <= len(segments) and all(
+            bool(segment) if part[0] == ":" else segment.casefold() == part
+            for part, segment in zip(pattern, segments, strict=False)
+        ):
+            named = [p if p[0] == ":" else s for p, s in zip(pattern, segments, strict=False)]
+            return "/".join((url[:start], *named, *segments[len(pattern) :]))
+    return url
 
 
 def _names_one_thing(segment: str) -> bool:

@@ -214,6 +214,11 @@ class Config:
     def trigger(self, trigger_id: str) -> Trigger | None:
         return next((t for t in self.triggers if t.id == trigger_id), None)
 
+    def judged(self, trigger_id: str) -> bool:
+        """Whether a judge is heard before this trigger's nudge is offered."""
+        judge = self.judge
+        return judge is not None and (not judge.triggers or trigger_id in judge.triggers)
+
     def tour(self, any_id: str) -> Tour | None:
         """The tour of that registry id, else of that provider flow id."""
         by_id = next((t for t in self.tours if t.id == any_id), None)

@@ -26,6 +26,8 @@ from domain.instants import MINUTE, SECOND
 
 SYSTEMS: Final = ("webhook", "push", "rasa", "intercom", "usertour", "segment")
 
+MAX_ATTEMPTS: Final = 5  # of one question to a model
+
 _SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*\Z")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s#]*)?\Z", re.IGNORECASE)
 
@@ -77,7 +79,7 @@ class Model:
     url: str  # up to and with the version: `/chat/completions` comes behind it
     name: str
     key: str | None = None  # env:NAME
-    timeout: int = 8 * SECOND  # of one attempt
+    timeout: int = 8 * SECOND  # of one attempt; of a question: as often as it may be attempted
     attempts: int = 2
     calls_per_day: int = 10_000  # a product's budget, by days of UTC
     tokens_per_day: int = 5_000_000
@@ -114,12 +116,15 @@ def model(top: Row) -> Model | None:
         return None
     default = Model("", "")
     budget = row.row("budget", ("calls", "tokens"))
+    attempts = row.integer("attempts", default.attempts)
+    if attempts > MAX_ATTEMPTS:
+        row.fault("attempts", f"must be at most {MAX_ATTEMPTS}")
     return Model(
         url=url(row, "url", required=True) or "",
-        name=row.text("name", required=True) or "",
+        name=row.text("name", required=True, most=200) or "",
         key=secret(row, "key"),
         timeout=row.duration("timeout_s", default.timeout, most=2 * MINUTE),
-        attempts=row.integer("attempts", default.attempts),
+        attempts=attempts,
         calls_per_day=budget.integer("calls", default.calls_per_day) if budget else default.calls_per_day,
         tokens_per_day=budget.integer("tokens", default.tokens_per_day) if budget else default.tokens_per_day,
         summarise_after=row.integer("summarise_after", default.summarise_after, least=2),

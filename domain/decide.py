@@ -9,7 +9,8 @@ from domain.envelope import derived_id, nudge_stream, session_stream, user_strea
 from domain.events import Timings
 from domain.finding import as_json
 from domain.instants import optional_text, text
-from domain.triggers import LATE, Evaluation, Gate, Ruleset, Situation, Verdict
+from domain.session import Proposal
+from domain.triggers import PENDING, Evaluation, Gate, Ruleset, Situation, Verdict, held, settled
 from domain.view import View
 
 
@@ -37,25 +38,24 @@ def draft(product: str, stream: str, event: events.Engine, at: int, cause: str |
 def decide(
     evaluation: Evaluation, situation: Situation, rules: Ruleset, cause: str | None
 ) -> tuple[Draft, ...]:
-    """What the evaluation means: withholdings at an episode's start, and at most one offer.
+    """What the evaluation means: withholdings at an episode's start, and at most one offer or proposal.
 
     "No events" is the answer of an evaluation that concludes nothing new.
     """
     if not any(verdict.finding.verdict is True for verdict in evaluation.verdicts):
         return ()
     drafts: list[Draft] = []
-    winner = evaluation.winner
-    late = situation.noticed_at - situation.at > LATE
+    waiting = situation.session.proposal
     for verdict in evaluation.verdicts:
-        blocked = verdict.blocked
-        if verdict is winner:
-            if blocked is None and not late:
-                drafts += _offer(verdict, evaluation, situation, rules, cause)
-                continue
-            if blocked is None:
-                blocked = Gate("missed", False, "missed", text(situation.at))
-        if blocked is not None:
-            drafts += _withhold(verdict._replace(blocked=blocked), evaluation, situation, rules, cause)
+        if verdict.finding.verdict is not True:
+            continue
+        gate = held(verdict, evaluation, situation, rules)
+        if gate is None:
+            drafts += _offer(verdict, evaluation, situation, rules, cause)
+        elif verdict.blocked is None and gate.reason == PENDING:
+            drafts.append(_propose(verdict, gate, evaluation, situation, rules, cause))
+        elif waiting is None or waiting.trigger_id != verdict.trigger.id or settled(verdict, situation):
+            drafts += _withhold(verdict._replace(blocked=gate), evaluation, situation, rules, cause)
     return tuple(drafts)
 
 
@@ -64,7 +64,8 @@ def _withhold(
 ) -> list[Draft]:
     gate, trigger = verdict.blocked, verdict.trigger
     assert gate is not None
-    if gate.episode in situation.session.withheld.get((trigger.id, gate.gate), ()):
+    noted = gate.episode in situation.session.withheld.get((trigger.id, gate.gate), ())
+    if noted and settled(verdict, situation) is None:  # a proposal always comes to something
         return []
     stream = session_stream(situation.session.session_id)
     withheld = events.NudgeWithheld(
@@ -80,6 +81,28 @@ def _withhold(
     if gate.gate != "holdout" or situation.user is None:
         return [made]
     return [made, _spend(made, trigger, situation, holdout=True)]
+
+
+def _propose(
+    verdict: Verdict,
+    gate: Gate,
+    evaluation: Evaluation,
+    situation: Situation,
+    rules: Ruleset,
+    cause: str | None,
+) -> Draft:
+    trigger = verdict.trigger
+    assert gate.reopens is not None
+    proposed = events.NudgeProposed(
+        trigger_id=trigger.id,
+        user_id=_user_id(situation),
+        noticed_at=situation.noticed_at,
+        deadline=gate.reopens,
+        message=message(verdict, situation, rules),
+        explanation=explain(verdict._replace(blocked=gate), evaluation, situation, rules),
+    )
+    stream = session_stream(situation.session.session_id)
+    return draft(situation.product, stream, proposed, situation.at, cause, trigger.id)
 
 
 def _offer(
@@ -144,7 +167,8 @@ def _superseded(situation: Situation) -> tuple[str, str] | None:
 
 
 def message(verdict: Verdict, situation: Situation, rules: Ruleset) -> dict[str, Any]:
-    """The nudge as channels show it."""
+    """The nudge as channels show it. One that the judge allowed says what was proposed, with such tours as
+    fit the page by now."""
     trigger, settings = verdict.trigger, rules.config
     body = trigger.body
     options = [_option(option) for option in trigger.options]
@@ -160,6 +184,9 @@ def message(verdict: Verdict, situation: Situation, rules: Ruleset) -> dict[str,
         for tour in fitting
         if tour is not None
     ]
+    proposal = settled(verdict, situation)
+    if proposal is not None:
+        return {**proposal.message, "tours": tours}
     shown: dict[str, Any] = {"body": body, "tours": tours, "options": options}
     shown["channels"] = list(trigger.channels)
     if trigger.target is not None:
@@ -209,6 +236,8 @@ def explain(verdict: Verdict, evaluation: Evaluation, situation: Situation, rule
     session, at = situation.session, situation.at
     blocked = verdict.blocked
     span = View(session.actions, at, rules.config, rules.matcher, rules.predicates).span()
+    proposal = settled(verdict, situation)
+    judge = {} if proposal is None else {"judge": judged(proposal)}
     return {
         "summary": sentences.summary(verdict, at, winner=evaluation.winner, lookback=span),
         "state": {
@@ -231,4 +260,20 @@ def explain(verdict: Verdict, evaluation: Evaluation, situation: Situation, rule
             if other.trigger.id != verdict.trigger.id
         ],
         "tours": tour_fits(verdict.trigger, situation, rules),
+        **judge,
     }
+
+
+def judged(proposal: Proposal) -> dict[str, Any]:
+    """What an explanation holds of a settled proposal; the judge's reason is in its own event, sealed."""
+    told: dict[str, Any] = {
+        "proposal_id": proposal.proposal_id,
+        "proposed_at": text(proposal.at),
+        "deadline": text(proposal.deadline),
+        "answer_id": proposal.answer_id,
+        "allow": None if proposal.answered_at is None else proposal.allow,
+    }
+    for name in ("model", "prompt_version", "failure"):
+        if getattr(proposal, name) is not None:
+            told[name] = getattr(proposal, name)
+    return told

@@ -7,6 +7,7 @@ NudgeledgerError
 ├── UnknownProduct            no such product
 ├── NotFound                  no such session, decision, tour …
 ├── WrongSecret               a webhook secret is set and the request's does not match
+├── NotCarriedOut             a system that had to be called did not do what it was asked
 ├── Unreadable                the ledger holds an event type or version this code cannot read
 └── Unavailable               the database cannot be reached, is full or is locked; try again
 """
@@ -56,9 +57,22 @@ class WrongSecret(NudgeledgerError):
     """The secret that came with the request is not the product's."""
 
 
+class NotCarriedOut(NudgeledgerError):
+    """A system that had to be called did not do what it was asked; the message says why, if anybody knows."""
+
+
 class Unreadable(NudgeledgerError):
     """The ledger holds events that this version of the code cannot read; the message names them."""
 
 
 class Unavailable(NudgeledgerError):
     """The database cannot take the write now; nothing was stored, the same request may be sent again."""
+
+
+def where(error: Exception) -> str:
+    """What was raised and where; not its message, which may quote what people wrote."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = type(error).__name__
+    return name if trace is None else f"{name} in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"

@@ -246,6 +246,40 @@ class NudgeWithheld(Engine):
 
 
 @dataclass(frozen=True, slots=True)
+class NudgeProposed(Engine):
+    """Criteria met, every gate open, and a judge is to be heard first. Its event id is the proposal id.
+
+    Until the judge has answered, or `deadline` has come, nothing is offered in the session.
+    """
+
+    TYPE: ClassVar[str] = "nudge_proposed"
+
+    trigger_id: str
+    user_id: str | None
+    noticed_at: int
+    deadline: int
+    message: Mapping[str, Any]  # what a channel would show
+    explanation: Mapping[str, Any]  # the evaluator's own output
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAnswered(Engine):
+    """What the judge made of a proposal, in the session's stream; replay reads it and asks nobody."""
+
+    TYPE: ClassVar[str] = "judge_answered"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"reason"})
+
+    proposal_id: str
+    trigger_id: str
+    allow: bool | None = None  # None: no usable answer, as if there were none
+    reason: str | None = None  # in the judge's words
+    model: str | None = None
+    prompt_version: str | None = None
+    tokens: int | None = None  # prompt and completion together, as the endpoint counted
+    failure: str | None = None  # why there is no usable answer
+
+
+@dataclass(frozen=True, slots=True)
 class InteractionTimedOut(Engine):
     """Nobody interacted for longer than the timeout in force; the session is thinking again."""
 
@@ -317,7 +351,7 @@ class DeliveryFailed(Engine):
     TYPE: ClassVar[str] = "delivery_failed"
 
     channel: str
-    attempt: int
+    attempt: int  # 0: nothing was sent, and no attempt was made
     error: str  # what went wrong; nothing of what was sent or answered
     status: int | None = None  # of the vendor's HTTP answer
     retry_at: int | None = None  # None: this was the last attempt
@@ -325,13 +359,17 @@ class DeliveryFailed(Engine):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryUnknown(Engine):
-    """Nobody can say whether the vendor took the nudge, and asking twice might send it twice."""
+    """Nobody can say whether the vendor took the nudge; in `nudge-<id>`.
+
+    Asking twice might send it twice, so this is the end, but for a vendor that drops a second message.
+    """
 
     TYPE: ClassVar[str] = "delivery_unknown"
 
     channel: str
     attempt: int
     error: str
+    retry_at: int | None = None  # of such a vendor: when it is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +440,7 @@ class ActionRelabelled(Engine):
     description: str | None = None
     canonical_url: str | None = None
     raw_url: str | None = None
+    merged: tuple[str, ...] | None = None  # ids of further events of the same act, not stored themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +498,8 @@ ENGINE_TYPES: Mapping[str, type[Engine]] = {
     for cls in (
         NudgeOffered,
         NudgeWithheld,
+        NudgeProposed,
+        JudgeAnswered,
         InteractionTimedOut,
         BudgetSpent,
         UserLinked,
@@ -477,11 +518,5 @@ ENGINE_TYPES: Mapping[str, type[Engine]] = {
     )
 }
 # Names that are kept for the engine and that later versions will write.
-RESERVED_TYPES: frozenset[str] = frozenset(
-    {
-        "nudge_proposed",
-        "judge_answered",
-        "user_erased",
-    }
-)
+RESERVED_TYPES: frozenset[str] = frozenset({"user_erased"})
 TYPES: Mapping[str, type[Event]] = {**OUTSIDE_TYPES, **ENGINE_TYPES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Verdict = bool | None  # None is unknown (Kleene logic); only True fires
@@ -39,6 +40,21 @@ def as_json(finding: Finding) -> dict[str, Any]:
     if finding.detail is not None:
         row["detail"] = finding.detail
     return row
+
+
+def from_json(row: Mapping[str, Any]) -> Finding:
+    """The finding that an explanation holds. When time would change it is not recorded."""
+    return Finding(
+        row["type"],
+        row["verdict"],
+        row.get("observed"),
+        row.get("required", ""),
+        tuple(row.get("evidence", ())),
+        conditions=tuple(map(from_json, row.get("conditions", ()))),
+        id=row.get("id"),
+        name=row.get("name"),
+        detail=row.get("detail"),
+    )
 
 
 def wake(finding: Finding, positive: bool = True) -> int | None:

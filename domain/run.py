@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
-from domain import events, session, user
+from domain import errors, events, session, user
 from domain.decide import Draft, decide, draft
 from domain.envelope import nudge_stream, session_stream, user_stream
 from domain.events import Timings
 from domain.machine import PROACTIVE
+from domain.nudge import NudgeState
 from domain.session import Fact, SessionState
 from domain.triggers import Evaluation, Ruleset, Situation, evaluate
 from domain.user import UserState
@@ -74,8 +75,10 @@ class World:
         users: Lookup[UserState],
         *,
         complete: bool = False,  # what is not here does not exist yet
+        nudges: Lookup[NudgeState] | None = None,  # only deliveries ask for them
     ) -> None:
         self._sessions, self._users, self._complete = sessions, users, complete
+        self._nudges = nudges
         self.changed_sessions: dict[str, Live] = {}
         self.changed_users: dict[str, UserState] = {}
         self.read: dict[str, int] = {}  # every stream read, with its version when first read
@@ -96,6 +99,13 @@ class World:
                 raise Missing(user_stream(user_id))
             state = UserState(user_id)
         self.read.setdefault(user_stream(user_id), state.version)
+        return state
+
+    def nudge(self, nudge_id: str) -> NudgeState:
+        state = self._nudges.get(nudge_id) if self._nudges is not None else None
+        if state is None:
+            raise Missing(nudge_stream(nudge_id))
+        self.read.setdefault(nudge_stream(nudge_id), state.version)
         return state
 
 
@@ -157,6 +167,9 @@ class Unapplied(NamedTuple):
     stream: str
     version: int
     error: str  # exception type and place
+
+
+ADDED = ("timings", "registry_id")  # what `Turn` adds to outside events on storing them, and resolves anew
 
 
 class Turn:
@@ -260,8 +273,11 @@ class Turn:
         for correction in corrections:
             state = self.world.session(session_id).state
             before = next((a for a in state.actions if a.event_id == correction.action_id), None)
-            if before is None or session.relabelled(before, correction) == before:
+            if before is None:
                 continue
+            seen = correction.type or correction.title or correction.canonical_url
+            if session.relabelled(before, correction) == before and (seen or not correction.description):
+                continue  # somebody was quicker
             key = f"{correction.action_id}\0{correction.labeller}"
             stream = session_stream(session_id)
             self._conclude(draft(self.product, stream, correction, max(at, state.at), None, key))
@@ -278,6 +294,27 @@ class Turn:
         state = self.world.session(session_id).state
         made = draft(self.product, session_stream(session_id), event, max(at, state.at), None, key)
         self._conclude(made, user_id)
+
+    def judged(self, session_id: str, answer: events.JudgeAnswered, at: int) -> None:
+        """Store the judge's answer to the session's proposal, and evaluate: the gates are asked again.
+
+        An answer to no proposal that waits, or after its deadline, is dropped. One that says neither yes nor
+        no is stored and changes nothing: the deadline will come.
+        """
+        self.timers(session_id, at)
+        self.own = len(self.stored)
+        state = self.world.session(session_id).state
+        proposal = state.proposal
+        at = max(at, state.at)
+        if proposal is None or proposal.proposal_id != answer.proposal_id:
+            return
+        if proposal.answered_at is not None or at > proposal.deadline:
+            return
+        stream = session_stream(session_id)
+        made = draft(self.product, stream, answer, at, proposal.proposal_id, str(answer.allow))
+        self._conclude(made, state.user_id)
+        if answer.allow is not None:
+            self._evaluate(session_id, at, made.event_id)
 
     def rearm(self, session_id: str, at: int) -> None:
         """Recompute the next due instant under the rules in force; nothing is concluded."""
@@ -304,7 +341,7 @@ class Turn:
             return session.evolve(state, fact)
         except Exception as error:  # whatever it is, it costs what this fact says, not the fact
             stream = session_stream(state.session_id)
-            self.unapplied.append(Unapplied("sessions", stream, fact.version, _where(error)))
+            self.unapplied.append(Unapplied("sessions", stream, fact.version, errors.where(error)))
             return session.skipped(state, fact.version, fact.at, True)
 
     def _evolved_user(self, state: UserState, fact: Fact) -> UserState:
@@ -312,7 +349,7 @@ class Turn:
             return user.evolve(state, fact)
         except Exception as error:  # as above
             stream = user_stream(state.user_id)
-            self.unapplied.append(Unapplied("users", stream, fact.version, _where(error)))
+            self.unapplied.append(Unapplied("users", stream, fact.version, errors.where(error)))
             return user.skipped(state, fact.version, fact.at)
 
     def _moved(self, after: SessionState, before: SessionState, fact: Fact) -> SessionState:
@@ -342,7 +379,7 @@ class Turn:
                 return replace(event, timings=timings, registry_id=tour.id if tour else None)
             case events.TourStep():
                 tour = settings.tour(event.tour_id)
-                return replace(event, registry_id=tour.id) if tour else event
+                return replace(event, registry_id=tour.id if tour else None)
             case _:
                 return event
 
@@ -413,14 +450,14 @@ class Turn:
         except Exception as error:  # whatever it is: facts are stored, and the failure is one
             if undo is not None:
                 undo()
-            failed = events.EvaluationFailed(_where(error), self.now)
+            failed = events.EvaluationFailed(errors.where(error), self.now)
             live = self.world.session(session_id)
             self.world.changed_sessions[session_id] = Live(live.state, None)
             self._conclude(draft(self.product, session_stream(session_id), failed, at, cause, ""))
             return
         self.evaluation = evaluation
-        if any(_takes_slot(made.event) for made in drafts):
-            self.rearm(session_id, at)  # it closed gates that were open: look again when they open
+        if any(_moves_gates(made.event) for made in drafts):
+            self.rearm(session_id, at)  # gates that were open are closed, or the reverse: when to look again
 
     def _undo(self) -> Callable[[], None]:
         """Takes back what is concluded from here on."""
@@ -458,19 +495,10 @@ class Turn:
         return made.event_id
 
 
-def _takes_slot(event: events.Engine) -> bool:
-    return isinstance(event, events.NudgeOffered) or (
-        isinstance(event, events.NudgeWithheld) and event.gate == "holdout"
-    )
-
-
-def _where(error: Exception) -> str:
-    """What was raised and where; not its message, which may quote what people wrote."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = type(error).__name__
-    return name if trace is None else f"{name} in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+def _moves_gates(event: events.Engine) -> bool:
+    if isinstance(event, events.NudgeWithheld):
+        return event.gate == "holdout" or "judge" in event.explanation  # the end of a proposal
+    return isinstance(event, (events.NudgeOffered, events.NudgeProposed))
 
 
 def _closed(before: SessionState, after: SessionState, at: int) -> str | None:

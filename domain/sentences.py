@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from domain import config
@@ -26,6 +26,10 @@ GATES = {
     "trigger_cooldown": "this trigger had fired too recently",
     "holdout": "this user is held out for comparison",
     "outranked": "another trigger took the slot",
+    "judge_pending": "the judge was being asked",
+    "judge_vetoed": "the judge vetoed it",
+    "judge_timeout": "the judge had not answered in time",
+    "trigger_not_in_revision": "the config lost this trigger while the judge was being asked",
     "missed": "it was noticed too late for anybody to see it",
 }
 
@@ -60,6 +64,8 @@ def gate(closed: Gate, at: int, winner: Verdict | None = None) -> str:
             return f"the session was cooling down {until} after a timeout"
         case "limit_reached":
             return _limit(closed, until)
+        case "judge_vetoed" | "judge_timeout" if until:
+            return f"{GATES[closed.reason]}, which holds {until}"
         case "outranked":
             return f"{_rival(closed, winner)} took the slot"
     told = GATES.get(closed.reason, closed.reason)
@@ -141,31 +147,44 @@ def leaf(finding: Finding, node: config.Node | None = None, lookback: int | None
     return name + _seen(finding, node, lookback)
 
 
+_NODES: Mapping[str, type[config.Leaf]] = {
+    "count": config.Count,
+    "absent": config.Absent,
+    "sequence": config.Sequence,
+    "current_page": config.CurrentPage,
+    "action_count": config.ActionCount,
+    "user_page_dwell": config.Dwell,
+    "canonical_url_ping_pong": config.PingPong,
+    "section_playbook_match": config.SectionMatch,
+    "predicate": config.Predicate,
+}
+
+
 def _seen(finding: Finding, node: config.Node | None, lookback: int | None) -> str:
     seen, met = finding.observed, finding.verdict is True
-    match node:
-        case config.Count():
+    match node if type(node) is _NODES.get(finding.type) else None:  # a later config may ask otherwise
+        case config.Count() as node:
             return _count(node, seen, met, window(node.within, lookback))
-        case config.Absent():
+        case config.Absent() as node:
             span = "since the session began" if node.session else window(node.within, lookback)
             told = f"{actions(seen or 'no', where(node.where))} {span}"
             return told if met else f"{told}, none wanted"
-        case config.Sequence():
+        case config.Sequence() as node:
             return _sequence(node, finding, lookback)
-        case config.CurrentPage():
+        case config.CurrentPage() as node:
             return f"on {seen or 'no page'}" + ("" if met else f" instead of a page that {page(node)}")
-        case config.ActionCount():
+        case config.ActionCount() as node:
             return f"{_of(seen, node.at_least, met)} {window(None, lookback)}"
-        case config.PingPong():
+        case config.PingPong() as node:
             told = f"{number(seen['cycles'], 'return')} over {number(seen['distinct'], 'page')}"
             wanted = f"{number(node.min_cycles, 'return')} (A to B to A), or "
             wanted += f"{number(node.hesitation_min_distinct, 'page')}, one of them twice"
             return told if met else f"{told}, where it takes {wanted}"
-        case config.Dwell():
+        case config.Dwell() as node:
             return _dwell(node, seen, met)
         case config.SectionMatch():
             return f"in section {quoted(seen)}" if seen else "in no section that has a playbook row"
-        case config.Predicate():
+        case config.Predicate() as node:
             return f"predicate {quoted(node.predicate)} {'true' if met else 'false'}"
         case _:
             return _bare(finding)

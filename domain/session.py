@@ -20,6 +20,7 @@ from domain.machine import THINKING
 
 DEFAULT_TIMINGS = Timings(session_timeout=20 * SECOND, session_cooldown=60 * SECOND)
 SNAPSHOT = 1  # of `to_dict`
+JUDGE_VETOED, JUDGE_TIMEOUT = "judge_vetoed", "judge_timeout"
 
 
 class Fact(NamedTuple):
@@ -57,6 +58,40 @@ class Offer(NamedTuple):
     unanswered: bool = True  # its trigger's timeout is in force
 
 
+class Proposal(NamedTuple):
+    """A nudge that was put to the judge, and holds the session's slot until it is decided upon."""
+
+    proposal_id: str
+    trigger_id: str
+    at: int
+    deadline: int  # from here on no answer counts
+    message: Mapping[str, Any]  # what a channel would show
+    criteria: Mapping[str, Any]  # the finding, as explanations hold it
+    answer_id: str | None = None  # event id of the answer that counts
+    answered_at: int | None = None
+    allow: bool = False
+    model: str | None = None
+    prompt_version: str | None = None
+    failure: str | None = None  # of an answer that does not count
+
+    def settled(self, at: int) -> bool:
+        """Whether the gates are to be asked again: an answer is there, or none will count any more."""
+        return self.answered_at is not None or at >= self.deadline
+
+    @property
+    def since(self) -> int:
+        """The instant from which on it is settled."""
+        return self.deadline if self.answered_at is None else self.answered_at
+
+
+class Refusal(NamedTuple):
+    """The judge did not let a trigger's nudge pass."""
+
+    proposal_id: str
+    at: int
+    reason: str  # judge_vetoed | judge_timeout
+
+
 @dataclass(frozen=True, slots=True)
 class SessionState:
     """What a session's stream says, as of `version`."""
@@ -82,6 +117,8 @@ class SessionState:
     withheld: Mapping[tuple[str, str], tuple[str, ...]] = field(
         default_factory=dict
     )  # (trigger, gate): episodes
+    proposal: Proposal | None = None
+    refused: Mapping[str, Refusal] = field(default_factory=dict)  # by trigger: the judge's newest
     conversation_id: str | None = None
     actions: History = field(default_factory=History)
     anomalies: tuple[str, ...] = ()  # the newest few facts that could not apply
@@ -143,13 +180,20 @@ class SessionState:
     # Each returns the next value: SessionState is immutable, and time is an argument.
 
     def tick(self, at: int) -> SessionState:
-        """Apply what is due before `at`: a timeout, or in thinking the end of a tour without steps."""
-        due = self.timeout_due
+        """Apply what is due before `at`: a timeout, or in thinking the end of a tour without steps; and the
+        end of a proposal that nobody concluded."""
+        state = self
+        due = state.timeout_due
         if due is not None and due < at:
-            return _timed_out(self, due, self.cooldown)
-        if self.active_tour_id is not None and not self.tour_running(at):
-            return replace(self, active_tour_id=None, tour_touched_at=0)
-        return self
+            state = _timed_out(state, due, state.cooldown)
+        elif state.active_tour_id is not None and not state.tour_running(at):
+            state = replace(state, active_tour_id=None, tour_touched_at=0)
+        proposal = state.proposal
+        if proposal is not None and proposal.settled(at) and proposal.since < at:
+            state = replace(state, proposal=None)
+            if not proposal.allow:
+                state = _refused(state, proposal.trigger_id, refusal(proposal))
+        return state
 
     def transition_to_proactive(
         self, at: int, timings: Timings | None = None
@@ -240,12 +284,13 @@ class SessionState:
         return True, "ok"
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready snapshot of the machine: everything but actions, offers and withholdings."""
+        """A JSON-ready snapshot of the machine: everything but actions, offers and what was withheld."""
         snapshot: dict[str, Any] = {"_v": SNAPSHOT}
         for name in _SNAPSHOT_FIELDS:
             snapshot[name] = getattr(self, name)
         snapshot["timings"] = {name: getattr(self.timings, name) for name in Timings.__slots__}
         snapshot["offer"] = self.offer._asdict() if self.offer else None
+        snapshot["proposal"] = self.proposal._asdict() if self.proposal else None
         return snapshot
 
     @classmethod
@@ -253,11 +298,12 @@ class SessionState:
         """The state of a snapshot. Raises ValueError for another snapshot version."""
         if snapshot.get("_v") != SNAPSHOT:
             raise ValueError(f"a session snapshot of version {snapshot.get('_v')!r} cannot be read")
-        offer = snapshot["offer"]
+        offer, proposal = snapshot["offer"], snapshot.get("proposal")
         return cls(
             **{name: snapshot[name] for name in _SNAPSHOT_FIELDS},
             timings=Timings(**snapshot["timings"]),
             offer=Offer(**offer) if offer else None,
+            proposal=Proposal(**proposal) if proposal else None,
         )
 
 
@@ -306,6 +352,16 @@ def _timed_out(state: SessionState, due: int, cooldown: int) -> SessionState:
         active_tour_id=None,
         tour_touched_at=0,
     )
+
+
+def refusal(proposal: Proposal) -> Refusal:
+    """A settled proposal that the judge did not allow."""
+    reason = JUDGE_TIMEOUT if proposal.answered_at is None else JUDGE_VETOED
+    return Refusal(proposal.proposal_id, proposal.since, reason)
+
+
+def _refused(state: SessionState, trigger_id: str, refused: Refusal) -> SessionState:
+    return replace(state, refused={**state.refused, trigger_id: refused})
 
 
 def _anomaly(state: SessionState, what: str) -> SessionState:
@@ -386,8 +442,17 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
         case events.NudgeWithheld() as withheld:
             key = (withheld.trigger_id, withheld.gate)
             episodes = (*state.withheld.get(key, ()), withheld.episode)
-            state = replace(state, withheld={**state.withheld, key: episodes})
+            state = _concluded(replace(state, withheld={**state.withheld, key: episodes}), withheld, at)
+            if withheld.gate == "judge" and withheld.reason in (JUDGE_VETOED, JUDGE_TIMEOUT):
+                refused = Refusal(withheld.episode, at, withheld.reason)
+                state = _refused(state, withheld.trigger_id, refused)
             return _counted(state, fact, withheld, True) if withheld.gate == "holdout" else state
+        case events.NudgeProposed() as proposed:
+            return _proposed(state, fact, proposed)
+        case events.JudgeAnswered() as answer:
+            return _judged(state, fact, answer)
+        case events.EvaluationFailed() if state.proposal is not None and state.proposal.settled(at):
+            return replace(_anomaly(state, "a proposal was never concluded"), proposal=None)
         case events.InteractionTimedOut() as timed_out:
             if state.current_state == THINKING:
                 return _anomaly(state, "interaction_timed_out while thinking")
@@ -403,13 +468,28 @@ def evolve(state: SessionState, fact: Fact) -> SessionState:
             return state
 
 
+class Label(NamedTuple):
+    """What an action is called."""
+
+    type: str
+    title: str
+    description: str | None
+    url: str | None  # canonical
+
+    def corrected(self, correction: events.ActionRelabelled) -> Label:
+        """With its correction; fields that are None there stay as they were."""
+        return Label(
+            correction.type or self.type,
+            correction.title or self.title,
+            correction.description or self.description,
+            correction.canonical_url or self.url,
+        )
+
+
 def relabelled(action: ActionFact, correction: events.ActionRelabelled) -> ActionFact:
-    """The action with its corrected label; fields that are None stay as they were."""
-    return action._replace(
-        type=correction.type or action.type,
-        title=correction.title or action.title,
-        url=correction.canonical_url or action.url,
-    )
+    """The action with its corrected label, as far as criteria see it."""
+    label = Label(action.type, action.title, None, action.url).corrected(correction)
+    return action._replace(type=label.type, title=label.title, url=label.url)
 
 
 def _runs(state: SessionState, tour: events.TourStep | events.TourEnded) -> bool:
@@ -426,8 +506,48 @@ def _tour_timings(state: SessionState, timings: Timings | None) -> Timings:
     return replace(timings, offer_timeout=state.timings.offer_timeout)
 
 
+def _proposed(state: SessionState, fact: Fact, proposed: events.NudgeProposed) -> SessionState:
+    if state.proposal is not None:
+        state = _anomaly(state, "nudge_proposed while another proposal waits")
+    proposal = Proposal(
+        fact.event_id,
+        proposed.trigger_id,
+        fact.at,
+        proposed.deadline,
+        proposed.message,
+        proposed.explanation["criteria"],
+    )
+    return replace(state, proposal=proposal)
+
+
+def _judged(state: SessionState, fact: Fact, answer: events.JudgeAnswered) -> SessionState:
+    proposal = state.proposal
+    if proposal is None or proposal.proposal_id != answer.proposal_id or proposal.answered_at is not None:
+        return _anomaly(state, "judge_answered to no proposal that waits")
+    if answer.allow is None:
+        return replace(state, proposal=proposal._replace(failure=answer.failure or "no answer"))
+    answered = proposal._replace(
+        answer_id=fact.event_id,
+        answered_at=fact.at,
+        allow=answer.allow,
+        model=answer.model,
+        prompt_version=answer.prompt_version,
+    )
+    return replace(state, proposal=answered)
+
+
+def _concluded(
+    state: SessionState, decision: events.NudgeOffered | events.NudgeWithheld, at: int
+) -> SessionState:
+    """The state after a decision: where it is the one upon the proposal, the slot is free again."""
+    proposal = state.proposal
+    if proposal is None or proposal.trigger_id != decision.trigger_id or not proposal.settled(at):
+        return state
+    return replace(state, proposal=None)
+
+
 def _offered(state: SessionState, fact: Fact, offered: events.NudgeOffered) -> SessionState:
-    state = _counted(state, fact, offered, False)
+    state = _concluded(_counted(state, fact, offered, False), offered, fact.at)
     offer = Offer(fact.event_id, offered.trigger_id, offered.user_id, fact.at, offered.expires_at)
     if state.current_state != THINKING:
         return replace(_anomaly(state, "nudge_offered outside thinking"), offer=offer)

@@ -11,14 +11,16 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from domain import calendar, config, criteria
-from domain.finding import Finding, wake
+from domain.finding import Finding, from_json, wake
 from domain.instants import SECOND, text
 from domain.machine import PROACTIVE, THINKING
-from domain.session import OfferMade, SessionState
+from domain.session import OfferMade, Proposal, SessionState, refusal
 from domain.user import UserState
 from domain.view import TICK, Matcher, Predicates, View, no_predicates
 
 LATE = 5 * SECOND  # an offer noticed later than this after its instant is missed: nobody could have seen it
+JUDGE = "judge"  # the gate
+PENDING = "judge_pending"  # its reason while a proposal holds the session's slot
 
 
 class Ruleset:
@@ -40,7 +42,7 @@ class Ruleset:
         )
         self.zone = calendar.zone(settings.timezone)
         self.reads_properties = self.matcher.reads_properties or any(
-            _reads_properties(trigger.criteria) for trigger in settings.triggers
+            criteria.reads_personal(trigger.criteria) for trigger in settings.triggers
         )
 
     def erased(self) -> Ruleset:
@@ -63,12 +65,6 @@ class Ruleset:
         other.config = settings
         other.criteria = tuple((trigger, known[trigger.id]) for trigger in settings.triggers)
         return other
-
-
-def _reads_properties(node: config.Node) -> bool:
-    if isinstance(node, config.Group):
-        return any(_reads_properties(child) for child in node.conditions)
-    return isinstance(node, (config.SectionMatch, config.Predicate))
 
 
 class Situation(NamedTuple):
@@ -126,6 +122,8 @@ def evaluate(situation: Situation, rules: Ruleset, *, whole: bool = False) -> Ev
 
     The finding of a trigger that is met is always whole. Of one that is not met it ends at the conditions
     that settled it, unless `whole` is asked for, as explanations do; verdicts are the same.
+
+    A proposal that is settled goes first, its criteria as they were proposed: only the gates are asked again.
     """
     session, at = situation.session, situation.at
     view = View(session.actions, at, rules.config, rules.matcher, rules.predicates)
@@ -134,12 +132,23 @@ def evaluate(situation: Situation, rules: Ruleset, *, whole: bool = False) -> Ev
     next_at: int | None = None
     shared: tuple[Gate, ...] | None = None
     offers: list[OfferMade] = []
-    for trigger, criterion in rules.criteria:
-        view.brief = not whole
-        finding = criterion(view, _used(session, trigger.id))
-        if finding.verdict is True and not _is_whole(finding, trigger.criteria):
-            view.brief = False
+    proposal = session.proposal
+    proposed: Proposal | None = None  # where it is settled
+    asked = rules.criteria
+    if proposal is not None:
+        proposed = proposal if proposal.settled(at) else None
+        next_at = at + TICK if proposed is not None else proposal.deadline
+        if proposed is not None:
+            asked = _proposed_first(proposed, asked)
+    for trigger, criterion in asked:
+        if proposed is not None and trigger.id == proposed.trigger_id:
+            finding = from_json(proposed.criteria)
+        else:
+            view.brief = not whole
             finding = criterion(view, _used(session, trigger.id))
+            if finding.verdict is True and not _is_whole(finding, trigger.criteria):
+                view.brief = False
+                finding = criterion(view, _used(session, trigger.id))
         if finding.verdict is not True:
             verdicts.append(Verdict(trigger, finding, (), None))
             change = wake(finding) if finding.next_change is not None else None
@@ -166,6 +175,42 @@ def evaluate(situation: Situation, rules: Ruleset, *, whole: bool = False) -> Ev
             if gate.reopens is not None and gate.reopens > at and (next_at is None or gate.reopens < next_at):
                 next_at = gate.reopens
     return Evaluation(at, tuple(verdicts), winner, next_at)
+
+
+Asked = tuple[tuple[config.Trigger, criteria.Criterion], ...]
+
+
+def _proposed_first(proposal: Proposal, listed: Asked) -> Asked:
+    """The trigger of a settled proposal before all others, also where the rules in force lack it by now."""
+    own = [pair for pair in listed if pair[0].id == proposal.trigger_id]
+    if not own:
+        gone = config.Trigger(proposal.trigger_id, proposal.trigger_id, config.ActionCount(0))
+        own = [(gone, lambda view, used: from_json(proposal.criteria))]
+    return (*own, *[pair for pair in listed if pair[0].id != proposal.trigger_id])
+
+
+def settled(verdict: Verdict, situation: Situation) -> Proposal | None:
+    """The proposal that the verdict settles; None: it is about no proposal."""
+    proposal = situation.session.proposal
+    if proposal is None or proposal.trigger_id != verdict.trigger.id:
+        return None
+    return proposal if proposal.settled(situation.at) else None
+
+
+def held(verdict: Verdict, evaluation: Evaluation, situation: Situation, rules: Ruleset) -> Gate | None:
+    """What keeps a trigger whose criteria are met from being offered here and now; None: nothing does.
+
+    Besides its gates: it was noticed too late for anybody to see it, or a judge is to be heard first.
+    """
+    if verdict.blocked is not None or verdict is not evaluation.winner:
+        return verdict.blocked
+    at = situation.at
+    if situation.noticed_at - at > LATE:
+        return Gate("missed", False, "missed", text(at))
+    judge = rules.config.judge
+    if judge is None or not rules.config.judged(verdict.trigger.id) or settled(verdict, situation):
+        return None
+    return Gate(JUDGE, False, PENDING, reopens=at + judge.timeout)
 
 
 def _is_whole(finding: Finding, node: config.Node) -> bool:
@@ -215,7 +260,10 @@ def own_gates(
     limit = _session_limit(trigger, situation.session)
     if limit.open:
         limit = _limit(trigger.limits.per_user, mine, at, user_zone(situation, rules))
-    return (_trigger_cooldown(trigger, mine, at), limit, _holdout(situation, rules, trigger))
+    cooldown, holdout = _trigger_cooldown(trigger, mine, at), _holdout(situation, rules, trigger)
+    if rules.config.judge is None and situation.session.proposal is None:
+        return (cooldown, limit, holdout)
+    return (cooldown, limit, _judge(situation, rules, trigger), holdout)
 
 
 def user_zone(situation: Situation, rules: Ruleset) -> ZoneInfo:
@@ -300,6 +348,23 @@ def _trigger_cooldown(trigger: config.Trigger, mine: list[OfferMade], at: int) -
         return Gate("trigger_cooldown", True)
     last = mine[-1]
     return Gate("trigger_cooldown", False, "trigger_cooldown", last.nudge_id, last.at + trigger.cooldown)
+
+
+def _judge(situation: Situation, rules: Ruleset, trigger: config.Trigger) -> Gate:
+    """Closed for all while a proposal waits; for one that the judge refused, as long as its cooldown runs."""
+    session, at = situation.session, situation.at
+    proposal, refused = session.proposal, session.refused.get(trigger.id)
+    if proposal is not None and not proposal.settled(at):
+        return Gate(JUDGE, False, PENDING, proposal.proposal_id, proposal.deadline)
+    if proposal is not None and proposal.trigger_id == trigger.id:
+        if rules.config.trigger(trigger.id) is None:
+            return Gate(JUDGE, False, "trigger_not_in_revision", proposal.proposal_id)
+        refused = None if proposal.allow else refusal(proposal)
+    elif not rules.config.judged(trigger.id):
+        refused = None
+    if refused is None or at >= refused.at + trigger.cooldown:
+        return Gate(JUDGE, True)
+    return Gate(JUDGE, False, refused.reason, refused.proposal_id, refused.at + trigger.cooldown)
 
 
 def _holdout(situation: Situation, rules: Ruleset, trigger: config.Trigger) -> Gate:

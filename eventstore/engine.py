@@ -41,8 +41,9 @@ _DRIVER_ERRORS = (
     asyncpg.InternalClientError,  # what a COPY meets on a connection that died
     ConnectionError,
 )
-# Connection lost, rolled back by a conflict, out of resources, locked, shutting down, system error.
-_RETRY_STATES = ("08", "40", "53", "55P03", "57", "58")
+# Connection lost, rolled back by a conflict, out of resources, closed for a while, locked, shutting down,
+# system error.
+_RETRY_STATES = ("08", "40", "53", "55000", "55P03", "57", "58")
 
 
 @dataclass(slots=True, eq=False)

@@ -80,31 +80,37 @@ async def read_slim(conn: AsyncConnection, product: str, stream: str) -> list[Sl
 
 
 async def read_streams(
-    conn: AsyncConnection, product_streams: Sequence[tuple[str, str]]
+    conn: AsyncConnection, product_streams: Sequence[tuple[str, str]], *, before: int | None = None
 ) -> dict[tuple[str, str], list[Recorded]]:
-    """Several streams whole, in one query; a stream without events has an empty list."""
+    """Several streams whole, in one query; a stream without events has an empty list.
+
+    `before`: only the events of earlier instants (`at`), which are the beginning of each stream.
+    """
     found: dict[tuple[str, str], list[Recorded]] = {key: [] for key in product_streams}
     if not found:
         return found
-    keys = list(found)
+    keys, end = list(found), _NO_LIMIT if before is None else before
     if conn.dialect.name == "postgresql":
         rows = await statements.fetch(
             conn,
             f"SELECT {QUALIFIED} FROM unnest($1::text[], $2::text[]) AS k (product, stream) "
             "CROSS JOIN LATERAL (SELECT * FROM events WHERE product = k.product AND stream = k.stream "
-            "ORDER BY version) e "  # sorted inside, so that it stays one seek in the index a stream
+            # sorted inside, so that it stays one seek in the index a stream
+            "AND at < $3::bigint ORDER BY version) e "
             "ORDER BY e.product, e.stream, e.version",
             [product for product, _ in keys],
             [stream for _, stream in keys],
+            end,
         )
     else:
         rows = await statements.fetch_by_list(
             conn,
             f"SELECT {QUALIFIED} FROM json_each($1) k CROSS JOIN events e "
             "ON e.product = json_extract(k.value, '$[0]') AND e.stream = json_extract(k.value, '$[1]') "
-            "ORDER BY e.product, e.stream, e.version",
+            "AND e.at < $2 ORDER BY e.product, e.stream, e.version",
             "",
             [list(key) for key in keys],
+            end,
         )
     for row in _recorded(conn, rows):
         found[row.product, row.stream].append(row)
@@ -152,6 +158,48 @@ async def read_positions(conn: AsyncConnection, positions: Sequence[int]) -> lis
         list(positions),
     )
     return _recorded(conn, rows)
+
+
+async def read_types(
+    conn: AsyncConnection,
+    product: str,
+    stream: str,
+    types: Sequence[str],
+    *,
+    after_version: int = 0,
+    limit: int,
+) -> list[Recorded]:
+    """The newest events of these types in a stream, newest first."""
+    select = f"SELECT {COLUMNS} FROM events WHERE product = $1 AND stream = $2 AND version > $3::bigint"
+    rows = await statements.fetch_by_list(
+        conn,
+        f"{select} AND type IN (SELECT value FROM json_each($4)) ORDER BY version DESC LIMIT $5",
+        f"{select} AND type = ANY($4::text[]) ORDER BY version DESC LIMIT $5::bigint",
+        product,
+        stream,
+        after_version,
+        list(types),
+        limit,
+    )
+    return _recorded(conn, rows)
+
+
+async def read_data(
+    conn: AsyncConnection, product: str, origin: str, first: str, end: str, types: Sequence[str]
+) -> list[bytes]:
+    """The clear data of events of these types whose ids lie in [first, end)."""
+    select = "SELECT data FROM events WHERE product = $1 AND origin = $2 AND event_id >= $3 AND event_id < $4"
+    rows = await statements.fetch_by_list(
+        conn,
+        f"{select} AND type IN (SELECT value FROM json_each($5))",
+        f"{select} AND type = ANY($5::text[])",
+        product,
+        origin,
+        first,
+        end,
+        list(types),
+    )
+    return [bytes(row[0]) for row in rows]
 
 
 async def head(conn: AsyncConnection) -> int:

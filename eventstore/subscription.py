@@ -57,6 +57,17 @@ async def load_checkpoint(conn: AsyncConnection, name: str) -> int:
     return int(rows[0][0]) if rows else 0
 
 
+async def checkpoints(conn: AsyncConnection, prefix: str) -> dict[str, int]:
+    """Every checkpoint whose name begins with `prefix`."""
+    rows = await statements.fetch(
+        conn,
+        "SELECT name, position FROM checkpoints WHERE name >= $1 AND name < $2",
+        prefix,
+        prefix + "\U0010ffff",
+    )
+    return {str(name): int(position) for name, position in rows}
+
+
 async def save_checkpoint(conn: AsyncConnection, name: str, position: int) -> None:
     """In the transaction of the work itself."""
     await statements.execute(

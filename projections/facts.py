@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import codec, errors, events, session, user
+from domain import codec, errors, events, nudge, session, user
 from domain.envelope import OUTSIDE, Recorded
 from domain.history import ActionFact
 from domain.instants import text
+from domain.nudge import NudgeState
 from domain.session import Fact, SessionState
 from domain.user import UserState
 from eventstore import keys
@@ -91,6 +92,14 @@ def folded_user(state: UserState, rows: Sequence[Readable]) -> tuple[UserState, 
         return _one_by_one("users", user.evolve, _skip_in_user, state, rows, None)
 
 
+def folded_nudge(state: NudgeState, rows: Sequence[Readable]) -> tuple[NudgeState, list[Poisoned]]:
+    """The same for a nudge's stream."""
+    try:
+        return nudge.fold(state, facts(rows)), []
+    except Exception:  # as above
+        return _one_by_one("nudges", nudge.evolve, _skip_in_nudge, state, rows, None)
+
+
 def _one_by_one(
     projection: str,
     evolve: Callable[[S, Fact], S],
@@ -115,6 +124,10 @@ def _skip_in_session(state: SessionState, row: Readable) -> SessionState:
 
 def _skip_in_user(state: UserState, row: Readable) -> UserState:
     return user.skipped(state, row.version, row.at)
+
+
+def _skip_in_nudge(state: NudgeState, row: Readable) -> NudgeState:
+    return nudge.skipped(state, row.version, row.at)
 
 
 def personal_of(row: Readable, data_keys: Mapping[str, bytes]) -> dict[str, Any] | None:

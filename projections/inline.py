@@ -1,4 +1,4 @@
-"""The projections that are written in the transaction of their events: sessions, decisions, nudges.
+"""The projections written in the transaction of their events: sessions, decisions, nudges, deliveries.
 
 All derived. Their rows are what lists and look-ups by user read; what a session is, is folded from events.
 """
@@ -16,7 +16,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import events
+from domain import errors, events, nudge
 from domain.envelope import Recorded, name_in, session_stream
 from domain.instants import text
 from domain.run import Live
@@ -24,7 +24,7 @@ from eventstore import statements
 from eventstore.shortcut import Statement
 from projections import poison
 from projections.poison import Poisoned
-from projections.tables import ATTRIBUTION
+from projections.tables import ATTRIBUTION, deliveries, rebuilt_deliveries
 
 
 class Written(NamedTuple):
@@ -78,14 +78,17 @@ def beside(text: str) -> str:
     return _TABLES.sub(r"rebuilt_\1", text)
 
 
-_TABLES = re.compile(r"\b(sessions|decisions|nudges)\b")
+_TABLES = re.compile(r"\b(sessions|decisions|nudges|deliveries)\b")
 
 
-def _write(text: str, *nullable: str) -> Write:
-    """`nullable`: text parameters that may be NULL, whose type PostgreSQL must be told."""
+def _write(text: str, *nullable: str, integers: Iterable[str] = ()) -> Write:
+    """`nullable`: text parameters that may be NULL, whose type PostgreSQL must be told; `integers`: so."""
 
     def typed(text: str) -> sa.TextClause:
-        return sa.text(text).bindparams(*(sa.bindparam(name, type_=sa.Text) for name in nullable))
+        texts = [sa.bindparam(name, type_=sa.Text) for name in nullable]
+        return sa.text(text).bindparams(
+            *texts, *(sa.bindparam(name, type_=sa.BigInteger) for name in integers)
+        )
 
     return Write(typed(text), typed(beside(text)))
 
@@ -111,6 +114,23 @@ _CLOSED = _write(
     "UPDATE nudges SET closed_at = :at, closed_reason = :reason"
     " WHERE product = :product AND nudge_id = :nudge_id AND closed_at IS NULL"
 )
+_DELIVERIES = _write(
+    "INSERT INTO deliveries (product, nudge_id, channel, session_id, user_id, position, expires_at, status,"
+    " attempt, next_at) VALUES (:product, :nudge_id, :channel, :session_id, :user_id, :position, :expires_at,"
+    " 'due', 0, :next_at)",
+    "user_id",
+)
+# One statement for every step, so that the steps of one delivery are carried out in their order.
+_DELIVERY = _write(
+    "UPDATE deliveries SET status = :status, next_at = :next_at,"
+    " attempt = CASE WHEN attempt < :attempt THEN :attempt ELSE attempt END"
+    " WHERE product = :product AND nudge_id = :nudge_id AND channel = coalesce(:channel, channel)"
+    " AND (status = 'due' OR status = :also OR (:status = 'trying' AND status IN ('failed', 'dropped')))",
+    "status",
+    "channel",
+    "also",
+    integers=("attempt", "next_at"),
+)
 # A goal counts for the offers made before it, in the ledger's order and within ATTRIBUTION: for its user's,
 # and where the user of either is unknown for those of its session.
 _OF_GOAL = (
@@ -125,7 +145,8 @@ _REACHED = _write(
     f"UPDATE nudges SET goal_at = :at WHERE {_OF_GOAL} AND goal_at IS NULL", "user_id", "session_id"
 )
 _NUDGES_OF_GOAL = _write(f"SELECT nudge_id FROM nudges WHERE {_OF_GOAL}", "user_id", "session_id")
-ORDER = (_DECISIONS, _NUDGES, _SHOWN, _CLOSED, _REACHED)  # rows first, then what changes them
+# rows first, then what changes them
+ORDER = (_DECISIONS, _NUDGES, _DELIVERIES, _SHOWN, _CLOSED, _REACHED, _DELIVERY)
 
 
 class Changes(NamedTuple):
@@ -150,7 +171,7 @@ def changes(
         except Exception as error:  # whatever it is: facts are stored, and the other rows written
             state = live.state
             stream = session_stream(state.session_id)
-            found.poisoned.append(Poisoned("sessions", product, stream, state.version, poison.where(error)))
+            found.poisoned.append(Poisoned("sessions", product, stream, state.version, errors.where(error)))
     for item in written:
         for projection, writes_of in WRITERS:
             try:
@@ -178,6 +199,15 @@ async def apply(conn: AsyncConnection, changes: Changes) -> None:
 async def nudges_of_goal(conn: AsyncConnection, goal: Mapping[str, Any]) -> list[str]:
     """The nudges for which a goal counts, by the parameters of the write that says it was reached."""
     return list((await conn.scalars(_NUDGES_OF_GOAL.live, goal)).all())
+
+
+async def channels_of(conn: AsyncConnection, product: str, nudge_id: str) -> set[str]:
+    """The channels that a nudge has rows for, live or derived anew."""
+    found: set[str] = set()
+    for table in (deliveries, rebuilt_deliveries):
+        query = sa.select(table.c.channel).where(table.c.product == product, table.c.nudge_id == nudge_id)
+        found.update((await conn.scalars(query)).all())
+    return found
 
 
 async def apply_beside(conn: AsyncConnection, changes: Changes, now: int) -> None:
@@ -250,14 +280,56 @@ def _nudges(item: Written) -> list[tuple[Write, dict[str, Any]]]:
             return []
 
 
-WRITERS = (("decisions", _decisions), ("nudges", _nudges))
+def _deliveries(item: Written) -> list[tuple[Write, dict[str, Any]]]:
+    row, event = item.row, item.event
+    if isinstance(event, events.NudgeOffered):
+        delivery = {
+            "product": row.product,
+            "nudge_id": row.event_id,
+            "session_id": session_of(row),
+            "user_id": event.user_id,
+            "position": row.position,
+            "expires_at": event.expires_at,
+            "next_at": row.at,
+        }
+        return [(_DELIVERIES, delivery | {"channel": channel}) for channel in called(event)]
+    if isinstance(event, events.NudgeClosed):
+        return [(_DELIVERY, _delivery_change(row, None, nudge.Standing(nudge.DROPPED)))]
+    stepped = nudge.step(event)
+    return [] if stepped is None else [(_DELIVERY, _delivery_change(row, *stepped))]
+
+
+def called(offered: events.NudgeOffered) -> list[str]:
+    """The channels of an offer that are called; streams are not."""
+    return [channel for channel in dict.fromkeys(offered.message.get("channels", ())) if channel != STREAMS]
+
+
+def _delivery_change(row: Recorded, channel: str | None, standing: nudge.Standing) -> dict[str, Any]:
+    """`channel` None: every one that is due. A closed nudge leaves the attempt under way alone."""
+    return {
+        "product": row.product,
+        "nudge_id": name_in(row.stream),
+        "channel": channel,
+        "status": standing.status,
+        "attempt": standing.attempt,
+        "next_at": standing.next_at,
+        "also": nudge.TRYING if channel is not None else nudge.DUE,
+    }
+
+
+STREAMS = "toast"  # the channel of the nudge streams
+WRITERS = (("decisions", _decisions), ("nudges", _nudges), ("deliveries", _deliveries))
 # Which projections' rows an event of a type makes or changes; every other type concerns neither.
 TYPES: Mapping[str, tuple[str, ...]] = {
-    events.NudgeOffered.TYPE: ("decisions", "nudges"),
+    events.NudgeOffered.TYPE: ("decisions", "nudges", "deliveries"),
     events.NudgeWithheld.TYPE: ("decisions",),
     events.NudgeShown.TYPE: ("nudges",),
-    events.NudgeClosed.TYPE: ("nudges",),
+    events.NudgeClosed.TYPE: ("nudges", "deliveries"),
     events.GoalReached.TYPE: ("nudges",),
+    events.NudgeDelivered.TYPE: ("deliveries",),
+    events.DeliveryAttempted.TYPE: ("deliveries",),
+    events.DeliveryFailed.TYPE: ("deliveries",),
+    events.DeliveryUnknown.TYPE: ("deliveries",),
 }
 
 

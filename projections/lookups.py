@@ -61,6 +61,16 @@ async def overdue(conn: AsyncConnection, before: int, most: int) -> list[tuple[s
     return [(product, session_id, due) for product, session_id, due in rows]
 
 
+async def deliveries_open(
+    conn: AsyncConnection, before: int | None = None, most: int | None = None
+) -> list[tuple[str, str, str, int]]:
+    """Deliveries that wait: product, nudge, channel, instant. `before`: those due earlier than that."""
+    t = tables.deliveries
+    query = sa.select(t.c.product, t.c.nudge_id, t.c.channel, t.c.next_at).order_by(t.c.next_at).limit(most)
+    wanted = t.c.next_at.is_not(None) if before is None else t.c.next_at < before
+    return [(p, n, c, at) for p, n, c, at in await conn.execute(query.where(wanted))]
+
+
 async def due_of(
     conn: AsyncConnection, product: str, session_ids: Sequence[str]
 ) -> dict[tuple[str, str], int]:
@@ -144,6 +154,28 @@ async def user_session(conn: AsyncConnection, product: str, user_id: str, now: i
     return (await conn.scalars(query)).one_or_none()
 
 
+async def recent_sessions(
+    conn: AsyncConnection, product: str, users: Sequence[str], since: int, now: int
+) -> dict[str, str]:
+    """Of each user, the session as `user_session` chooses it among those with an event later than `since`."""
+    t = tables.sessions
+    engaged = sa.case(((t.c.tour_until >= now) | (t.c.open_until > now), 1), else_=0)
+    found: dict[str, str] = {}
+    for start in range(0, len(users), 500):
+        query = (
+            sa.select(t.c.user_id, t.c.session_id)
+            .where(
+                t.c.product == product,
+                t.c.user_id.in_(users[start : start + 500]),
+                t.c.last_event_at > since,
+            )
+            .order_by(engaged.desc(), t.c.last_event_at.desc(), t.c.session_id)
+        )
+        for user_id, session_id in await conn.execute(query):
+            found.setdefault(user_id, session_id)
+    return found
+
+
 async def nudge(conn: AsyncConnection, product: str, nudge_id: str) -> Row | None:
     t = tables.nudges
     query = sa.select(t).where(t.c.product == product, t.c.nudge_id == nudge_id)
@@ -168,3 +200,26 @@ async def open_nudges(conn: AsyncConnection, product: str, user_id: str, now: in
         )
     ).all()
     return await reader.read_positions(conn, list(positions)) if positions else []
+
+
+async def newest_nudge(
+    conn: AsyncConnection, product: str, user_id: str, trigger_id: str | None, now: int
+) -> Row | None:
+    """The user's open nudge, else the one offered last; of one trigger, or of any."""
+    t = tables.nudges
+    is_open = sa.case(((t.c.expires_at > now) & t.c.closed_at.is_(None), 1), else_=0)
+    query = sa.select(t).where(t.c.product == product, t.c.user_id == user_id)
+    if trigger_id is not None:
+        query = query.where(t.c.trigger_id == trigger_id)
+    query = query.order_by(is_open.desc(), t.c.position.desc()).limit(1)
+    row = (await conn.execute(query)).mappings().one_or_none()
+    return dict(row) if row is not None else None
+
+
+async def recent_of_type(conn: AsyncConnection, kind: str, most: int) -> list[Recorded]:
+    """The events of one type among the newest `most` positions of the ledger."""
+    t = schema.events
+    newest = sa.select(sa.func.coalesce(sa.func.max(t.c.position), 0)).scalar_subquery()
+    query = sa.select(t.c.position).where(t.c.position > newest - most, t.c.type == kind)
+    positions = (await conn.scalars(query.order_by(t.c.position))).all()
+    return await reader.read_positions(conn, list(positions))

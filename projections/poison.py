@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain import errors
 from projections import tables
 from projections.readable import Readable
 
@@ -18,7 +19,7 @@ from projections.readable import Readable
 class Poisoned(NamedTuple):
     """An event that a projection could not apply."""
 
-    projection: str  # sessions, users (folds); decisions, nudges (rows)
+    projection: str  # sessions, users (folds); decisions, nudges, deliveries (rows)
     product: str
     stream: str
     version: int  # in the stream: names the event
@@ -39,16 +40,7 @@ INSERT = sa.text(
 
 
 def poisoned(projection: str, row: Readable, error: Exception) -> Poisoned:
-    return Poisoned(projection, row.product, row.stream, row.version, where(error))
-
-
-def where(error: Exception) -> str:
-    """What was raised and where; not its message, which may quote what people wrote."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = type(error).__name__
-    return name if trace is None else f"{name} in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+    return Poisoned(projection, row.product, row.stream, row.version, errors.where(error))
 
 
 def parameters(found: Poisoned, noticed_at: int | None = None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import codec, config, triggers
 from domain.decide import decide
-from domain.envelope import PRODUCT_STREAM, name_in
+from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded, name_in
+from domain.errors import NotFound
 from domain.finding import Finding
 from domain.history import ActionFact
 from domain.session import SessionState
@@ -25,6 +26,7 @@ from projections import configs, facts
 from projections.readable import Told
 
 DECISIONS = ("nudge_offered", "nudge_withheld")
+CONCLUSIONS = (*DECISIONS, "nudge_proposed")  # all that holds an evaluation's own output and what it read
 PROSE = frozenset({"summary"})  # words, not facts: rewording them changes no decision
 
 
@@ -128,9 +130,20 @@ def recorded_findings(node: config.Node, criteria: Mapping[str, Any]) -> dict[st
 
 
 def served(rules: Ruleset, data: Mapping[str, Any]) -> dict[str, Finding]:
-    """The findings of predicates that a recorded decision's data holds, by name."""
+    """The findings of predicates that a recorded decision's data holds, by name; none of what was proposed
+    earlier, since its criteria were not asked again."""
+    if "judge" in data["explanation"]:
+        return {}
     trigger = next((t for t in rules.config.triggers if t.id == data["trigger_id"]), None)
     return recorded_findings(trigger.criteria, data["explanation"]["criteria"]) if trigger is not None else {}
+
+
+async def find(conn: AsyncConnection, product: str, decision_id: str) -> Recorded:
+    """The event of a decision; a nudge's id is its decision's. Raises NotFound."""
+    row = (await reader.find_ids(conn, product, ENGINE, [decision_id])).get(decision_id)
+    if row is None or row.type not in DECISIONS:
+        raise NotFound(f"no decision {decision_id!r} in product {product!r}")
+    return row
 
 
 async def derive(inputs: Inputs, row: Told) -> Derived | None:

@@ -12,7 +12,7 @@ from domain import words
 from domain.near import search, trial
 from domain.near.deadline import deadline
 from domain.near.search import Found
-from domain.triggers import LATE, Ruleset, Situation, evaluate
+from domain.triggers import LATE, Ruleset, Situation, evaluate, held
 
 
 class Change(NamedTuple):
@@ -26,24 +26,35 @@ def changes(situation: Situation, rules: Ruleset, trigger_id: str, most: int = 3
     """The smallest changes each of which would have made the trigger fire, smallest first; at most `most`.
 
     Empty where the trigger fires as it is, where the rules do not have it, or where none was found: what a
-    predicate wants is not known, and large criteria are not searched to the end.
+    predicate wants is not known, and large criteria are not searched to the end. Of a trigger that is judged
+    a change tells no more than that the judge would be asked.
     """
     trigger = rules.config.trigger(trigger_id)
     if trigger is None:
         return ()
     start = trial.begun(situation)
-    winner = evaluate(start, rules).winner
+    evaluation = evaluate(start, rules)
+    winner = evaluation.winner
     if winner is not None and winner.trigger.id == trigger_id and winner.blocked is None:
-        if situation.noticed_at - situation.at <= LATE:
+        gate = held(winner, evaluation, situation, rules)
+        if gate is None or gate.gate != "missed":
             return ()
-        return (Change(f"if it had been noticed by {words.clock(start.at + LATE, start.at)}", start.at),)
+        text = f"if it had been noticed by {words.clock(start.at + LATE, start.at)}"
+        return (Change(_provided(text, rules, trigger_id), start.at),)
     told: dict[str, Change] = {}
     for each in search.plans(start, rules, trigger_id):
-        text = _text(each, start, trigger_id)
+        text = _provided(_text(each, start, trigger_id), rules, trigger_id)
         told.setdefault(text, Change(text, each.at))
         if len(told) >= most:
             break
     return tuple(told.values())[:most]
+
+
+def _provided(text: str, rules: Ruleset, trigger_id: str) -> str:
+    if not rules.config.judged(trigger_id):
+        return text
+    joined = " and" if text.startswith("if ") or ", if " in text else ", if"
+    return f"{text}{joined} the judge allows it"
 
 
 def _text(found: Found, start: Situation, trigger_id: str) -> str:

@@ -20,6 +20,7 @@ _ENDS = {
     "min_gap": "the gap after the last nudge has passed",
     "quiet_hours": "the quiet hours end",
     "trigger_cooldown": "the trigger's cooldown ends",
+    "judge": "the judge may be asked again",
 }
 
 

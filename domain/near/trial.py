@@ -56,8 +56,8 @@ def steps(situation: Situation, rules: Ruleset) -> Iterator[Step]:
         if evaluation.winner is not None and evaluation.winner.blocked is not None:
             situation = _held_out(situation, evaluation.winner)
         state = situation.session
-        if timeout == due:
-            state = state.tick(due + TICK)  # it happens first, then the session is evaluated
+        # A timeout happens first, then the session is evaluated.
+        state = state.tick(due + TICK if timeout == due else due)
         situation = situation._replace(session=state, at=due, noticed_at=due)
 
 

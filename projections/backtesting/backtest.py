@@ -82,6 +82,7 @@ def run(
         "offered": dict(sorted(offered.items())),
         "withheld": dict(sorted(withheld.items())),
         "orphaned": simulation.orphaned,
+        **({"judge": {"assumed": simulation.assumed}} if rules.config.judge is not None else {}),
         "seconds": round(clock() - started, 6) if clock is not None else 0.0,
     }
 

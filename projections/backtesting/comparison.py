@@ -57,6 +57,7 @@ class SideOf(NamedTuple):
     decisions: list[Decision]
     cut: bool  # there were more decisions
     failed: int  # evaluations that raised
+    assumed: int = 0  # proposals that count as allowed, since no judge was asked
 
 
 class Differing(NamedTuple):
@@ -137,7 +138,8 @@ class _Side:
 
     def came_to(self) -> SideOf:
         tally = self.tally
-        return SideOf(tally.total(), tally.triggers(), tally.decisions, tally.cut, self.simulation.failed)
+        failed, assumed = self.simulation.failed, self.simulation.assumed
+        return SideOf(tally.total(), tally.triggers(), tally.decisions, tally.cut, failed, assumed)
 
 
 class _Comparison:
@@ -230,6 +232,9 @@ class _Comparison:
 
     def _note(self, rows: Iterable[Row]) -> None:
         for row in rows:
+            if row.type == "nudge_proposed" and self._mine(row.stream):
+                for side in self._sides:
+                    side.simulation.proposals.add(row.event_id)
             if row.type == "nudge_offered" and row.at >= self._window.start and self._mine(row.stream):
                 self._recorded.offered(row)
 

@@ -66,6 +66,7 @@ def outcome(
         ],
         "sessions_differing": sum(share.differing for share in shares),
         "failed": {"candidate": ours.failed, "in_force": theirs.failed},
+        **_judged(candidate, in_force, ours, theirs),
         "truncated": ours.cut or theirs.cut,
     }
     return Outcome(result, dict(zip(SIDES, (ours.decisions, theirs.decisions), strict=True)))
@@ -82,7 +83,15 @@ def _whole(sides: Sequence[SideOf]) -> SideOf:
     decisions = sorted((d for side in sides for d in side.decisions), key=lambda d: (d.at, d.session_id))
     cut = any(side.cut for side in sides) or len(decisions) > MOST_DECISIONS
     failed = sum(side.failed for side in sides)
-    return SideOf(total, triggers, decisions[:MOST_DECISIONS], cut, failed)
+    assumed = sum(side.assumed for side in sides)
+    return SideOf(total, triggers, decisions[:MOST_DECISIONS], cut, failed, assumed)
+
+
+def _judged(candidate: config.Config, in_force: config.Config, ours: SideOf, theirs: SideOf) -> Json:
+    """How many proposals count as allowed because no judge was asked, where a config has one."""
+    if candidate.judge is None and in_force.judge is None:
+        return {}
+    return {"judge": {"assumed": {"candidate": ours.assumed, "in_force": theirs.assumed}}}
 
 
 def _triggers(

@@ -19,6 +19,7 @@ from domain.session import Fact
 from domain.triggers import Ruleset
 from domain.user import UserState
 
+ASSUMED = "assumed"  # stands for the model where no judge was asked
 STALE = 10_000  # timers that no longer count and are kept all the same
 BEAT = 500  # timers between two signs of life
 
@@ -41,7 +42,15 @@ class Correction(NamedTuple):
     event: events.ActionRelabelled
 
 
-Step = Batch | Correction
+class Answer(NamedTuple):
+    """A judge's recorded answer; it counts where what it is about is proposed here, too."""
+
+    at: int
+    session_id: str
+    event: events.JudgeAnswered
+
+
+Step = Batch | Correction | Answer
 V = TypeVar("V")
 
 
@@ -67,7 +76,9 @@ class Simulation:
     failed: int = 0  # evaluations that raised: the rows lack what they would have decided
     sessions_seen: set[str] = field(default_factory=set)
     users_seen: set[str] = field(default_factory=set)
+    assumed: int = 0  # proposals of which no judge was asked: they count as allowed at once
     nudges: set[str] = field(default_factory=set)  # answers to these are taken
+    proposals: set[str] = field(default_factory=set)  # really made: their judge's answer comes, or does not
     beat: Callable[[], None] = lambda: None  # a sign of life while time runs without a step; may raise
     _ids: set[str] = field(default_factory=set)
     _timers: list[tuple[int, str]] = field(default_factory=list)  # heap of (due, session); may be stale
@@ -95,6 +106,10 @@ class Simulation:
         self.now = step.at
         if isinstance(step, Correction):
             self._correct(step)
+        elif isinstance(step, Answer):
+            turn = self._turn(step.at)
+            turn.judged(step.session_id, step.event, step.at)
+            self._instant += self._concluded(turn)
         else:
             self._instant += self._record(step)
 
@@ -191,6 +206,11 @@ class Simulation:
 
     def _concluded(self, turn: Turn) -> list[Stored | Transition]:
         """Take in what the turn changed; its decisions and transitions in the order of their events."""
+        for stored in list(turn.stored):
+            if isinstance(stored.event, events.NudgeProposed) and stored.event_id not in self.proposals:
+                self.assumed += 1
+                allowed = events.JudgeAnswered(stored.event_id, stored.event.trigger_id, True, model=ASSUMED)
+                turn.judged(name_in(stored.stream), allowed, stored.at)
         for user_id, known in turn.world.changed_users.items():
             self.users[user_id] = known
         for session_id, live in turn.world.changed_sessions.items():

@@ -9,23 +9,22 @@ whatever was recorded meanwhile. Nothing is held but the page at hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import events, session, user
+from domain import events
 from domain.envelope import ENGINE, OUTSIDE, Recorded, name_in, session_stream, user_stream
 from domain.instants import DAY
 from domain.session import SessionState
 from domain.user import UserState
 from eventstore import reader, statements
-from eventstore.statements import COLUMNS, QUALIFIED
+from eventstore.statements import COLUMNS
 from projections import facts, tables
-from projections.backtesting.simulation import Batch, Correction, Step
+from projections.backtesting.simulation import Answer, Batch, Correction, Step
 
 PAGE = 2_000  # rows
-CORRECTION = events.ActionRelabelled.TYPE
+CORRECTION, ANSWER = events.ActionRelabelled.TYPE, events.JudgeAnswered.TYPE
 _AFTERWARDS = ("goal_reached", "nudge_shown")  # what counts past the window's end
 
 
@@ -142,45 +141,19 @@ async def states_before(
     `personal`: with the fields that rules over properties read.
     """
     wanted = list(dict.fromkeys(streams))
-    rows = await _rows_before(conn, window, wanted) if wanted else []
+    streams_before = [(window.product, stream) for stream in wanted]
+    told = await reader.read_streams(conn, streams_before, before=window.start)
+    rows = [row for own in told.values() for row in own]
     data_keys = await facts.keys_of(conn, rows) if personal else None
-    told: dict[str, list[Recorded]] = {stream: [] for stream in wanted}
-    for row in rows:
-        told[row.stream].append(row)
     found = Before([], [])
-    for stream, own in told.items():
+    for (_, stream), listed in told.items():
+        own = [row for row in listed if row.product_seq <= window.known]
         kind, _, name = stream.partition("-")
         if kind == "session":
-            found.sessions.append(session.fold(SessionState(name), facts.facts(own, data_keys)))
+            found.sessions.append(facts.folded_session(SessionState(name), own, data_keys)[0])
         else:
-            found.users.append(user.fold(UserState(name), facts.facts(own)))
+            found.users.append(facts.folded_user(UserState(name), own)[0])
     return found
-
-
-async def _rows_before(conn: AsyncConnection, window: Window, streams: list[str]) -> list[Recorded]:
-    # Instants never decrease in a stream, so what lies before one is the beginning of it.
-    if conn.dialect.name == "postgresql":
-        rows = await statements.fetch(
-            conn,
-            f"SELECT {QUALIFIED} FROM unnest($1::text[]) AS k CROSS JOIN LATERAL (SELECT * FROM events "
-            "WHERE product = $2 AND stream = k AND at < $3::bigint ORDER BY version) e "
-            "ORDER BY e.stream, e.version",
-            streams,
-            window.product,
-            window.start,
-        )
-    else:
-        rows = await statements.fetch_by_list(
-            conn,
-            f"SELECT {QUALIFIED} FROM json_each($1) k CROSS JOIN events e ON e.product = $2 "
-            "AND e.stream = k.value AND e.at < $3 ORDER BY e.stream, e.version",
-            "",
-            streams,
-            window.product,
-            window.start,
-        )
-    found = map(Recorded._make, rows)
-    return [row for row in found if row.product_seq <= window.known]
 
 
 async def offered_before(conn: AsyncConnection, window: Window, nudge_ids: Iterable[str]) -> set[str]:
@@ -205,7 +178,7 @@ class Batcher:
 
     def wants(self, row: Recorded) -> bool:
         """Whether the row is part of the simulation's input."""
-        if row.origin != OUTSIDE and row.type != CORRECTION:
+        if row.origin != OUTSIDE and row.type not in (CORRECTION, ANSWER):
             return False
         return self._window.start <= row.at <= self._window.end and self._mine(row.stream)
 
@@ -217,10 +190,15 @@ class Batcher:
                 self._now = max(self._now, row.at)
             if not self.wants(row):
                 continue
+            if row.origin != OUTSIDE:
+                self._now = max(self._now, row.at)
             if (row.batch_id, row.stream) != self._open:
                 done += self.rest()
             if row.type == CORRECTION:
-                done.append(_correction(row, max(self._now, row.at), data_keys))
+                done.append(_correction(row, self._now, data_keys))
+                continue
+            if row.type == ANSWER:
+                done.append(_answer(row, self._now))
                 continue
             self._open, self._at = (row.batch_id, row.stream), self._now
             self._events.append(told(row, data_keys))
@@ -238,13 +216,10 @@ class Batcher:
 
 
 def told(row: Recorded, data_keys: Mapping[str, bytes] | None) -> Told:
-    """A row as the outside event that it was. Its timings are resolved anew where it is recorded again."""
+    """A row as an outside event. What was added when it was recorded is resolved anew where it is again."""
     fact = facts.fact(row, data_keys)
-    event = fact.event
-    assert isinstance(event, events.Outside)
-    if isinstance(event, events.TourStep) and event.registry_id is not None:
-        event = replace(event, registry_id=None)
-    return Told(fact.event_id, event, fact.user_id, fact.occurred_at)
+    assert isinstance(fact.event, events.Outside)
+    return Told(fact.event_id, fact.event, fact.user_id, fact.occurred_at)
 
 
 def _correction(row: Recorded, at: int, data_keys: Mapping[str, bytes] | None) -> Correction:
@@ -253,13 +228,19 @@ def _correction(row: Recorded, at: int, data_keys: Mapping[str, bytes] | None) -
     return Correction(at, name_in(row.stream), row.event_id, event)
 
 
+def _answer(row: Recorded, at: int) -> Answer:
+    event = facts.fact(row).event
+    assert isinstance(event, events.JudgeAnswered)
+    return Answer(at, name_in(row.stream), event)
+
+
 def streams_of(steps: Iterable[Step]) -> dict[str, None]:
     """The streams whose states the steps will ask for, as far as can be seen from them."""
     found: dict[str, None] = {}
     for step in steps:
         if step.session_id is not None:
             found[session_stream(step.session_id)] = None
-        if isinstance(step, Correction):
+        if not isinstance(step, Batch):
             continue
         for incoming in step.events:
             names = [incoming.user_id or step.user_id]

@@ -49,6 +49,7 @@ PROJECTIONS: Mapping[str, Projection] = {
     "sessions": Projection(tables.sessions, tables.rebuilt_sessions, frozenset({"next_due"})),
     "decisions": Projection(tables.decisions, tables.rebuilt_decisions),
     "nudges": Projection(tables.nudges, tables.rebuilt_nudges),
+    "deliveries": Projection(tables.deliveries, tables.rebuilt_deliveries),
 }
 
 
@@ -156,7 +157,7 @@ async def _rows(conn: AsyncConnection, table: sa.Table, projection: Projection) 
     key = projection.key
     names, ordered = ", ".join(projection.compared), ", ".join(key)
     places = ", ".join(f"${n}" for n in range(1, len(key) + 1))
-    last: Row = ("", "") if len(key) == 2 else (0,)  # before every key: positions count from 1
+    last: Row = (0,) if len(key) == 1 else ("",) * len(key)  # before every key: positions count from 1
     page = f"SELECT {names} FROM {table.name} WHERE ({ordered}) > ({places}) ORDER BY {ordered} LIMIT {PAGE}"  # noqa: S608
     while True:
         rows = await statements.fetch(conn, page, *last[: len(key)])

@@ -27,7 +27,12 @@ from projections.poison import Poisoned
 
 BATCH = 2_000  # events a transaction
 STATES = 20_000  # sessions kept folded; others are read again when they go on
-BESIDE = (tables.rebuilt_sessions, tables.rebuilt_decisions, tables.rebuilt_nudges)
+BESIDE = (
+    tables.rebuilt_sessions,
+    tables.rebuilt_decisions,
+    tables.rebuilt_nudges,
+    tables.rebuilt_deliveries,
+)
 PREFIX = "rebuild:"  # of the checkpoint's name; the rest says which code filled the tables
 
 Key = tuple[Any, ...]  # the primary key of a row
@@ -45,6 +50,7 @@ class Touched:
     sessions: set[Key] = field(default_factory=set)
     decisions: set[Key] = field(default_factory=set)
     nudges: set[Key] = field(default_factory=set)
+    deliveries: set[Key] = field(default_factory=set)
     goals: list[dict[str, Any]] = field(default_factory=list)  # which nudges they touch, the database knows
 
     def add(self, rows: Iterable[Recorded]) -> None:
@@ -54,6 +60,8 @@ class Touched:
         for _, changed in inline.changes(_written(rows, []), ()).writes:
             if "decision_id" in changed:
                 self.decisions.add((changed["position"],))
+            elif "channel" in changed:
+                self.deliveries.add((changed["product"], changed["nudge_id"], changed["channel"]))
             elif "nudge_id" in changed:
                 self.nudges.add((changed["product"], changed["nudge_id"]))
             else:
@@ -64,7 +72,17 @@ class Touched:
         nudges = set(self.nudges)
         for goal in self.goals:
             nudges |= {(goal["product"], name) for name in await inline.nudges_of_goal(conn, goal)}
-        return {"sessions": self.sessions, "decisions": self.decisions, "nudges": nudges}
+        deliveries = {key for key in self.deliveries if key[2] is not None}
+        for product, nudge_id, channel in self.deliveries:
+            if channel is None:  # it was closed: every channel's
+                for name in await inline.channels_of(conn, product, nudge_id):
+                    deliveries.add((product, nudge_id, name))
+        return {
+            "sessions": self.sessions,
+            "decisions": self.decisions,
+            "nudges": nudges,
+            "deliveries": deliveries,
+        }
 
 
 class Filler:

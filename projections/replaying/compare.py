@@ -9,13 +9,12 @@ import orjson
 
 from domain import codec, events
 from domain.envelope import ENGINE, OUTSIDE
-from domain.run import Stored
+from domain.run import ADDED, Stored
 from projections import rederive
-from projections.rederive import DECISIONS
+from projections.rederive import CONCLUSIONS
 from projections.replaying.divergence import LOST, NEW, OTHER
 from projections.replaying.units import Row
 
-ADDED = ("timings", "registry_id")  # what the service adds to outside events on storing them
 FAILED = "evaluation_failed"
 
 
@@ -38,7 +37,7 @@ class Difference(NamedTuple):
 
     @property
     def decides(self) -> bool:
-        return self.what in DECISIONS
+        return self.what in CONCLUSIONS
 
     @property
     def cause(self) -> str | None:
@@ -52,7 +51,7 @@ class Difference(NamedTuple):
 
 def stored(made: Stored) -> bytes:
     """The clear data of what was derived, as the ledger would store it."""
-    return orjson.dumps(codec.encode(made.event)[0])
+    return orjson.dumps(_clear(made))
 
 
 def exact(rows: Sequence[Row], made: Sequence[Stored]) -> bool:
@@ -101,6 +100,11 @@ def differences(rows: Sequence[Row], made: Sequence[Stored]) -> list[Difference]
     ]
     deciding = {each.event_id for each in found if each.decides}
     return [each for each in found if not _follows(each, deciding)]
+
+
+def _clear(made: Stored) -> dict[str, Any]:
+    clear = codec.encode(made.event)[0]
+    return {"user_id": made.user_id, **clear} if made.user_id else clear
 
 
 def _follows(difference: Difference, deciding: set[str]) -> bool:

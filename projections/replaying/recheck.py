@@ -13,19 +13,20 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain import events
 from domain.finding import Finding
 from domain.run import Live, Stored, Transition, Turn
 from domain.session import SessionState
 from domain.triggers import Ruleset
-from projections import rederive
-from projections.rederive import DECISIONS
+from projections import facts, rederive
+from projections.rederive import CONCLUSIONS, DECISIONS
 from projections.replaying import compare
 from projections.replaying.compare import Difference
 from projections.replaying.divergence import LOST, OTHER, Report
 from projections.replaying.rerun import Rerun
 from projections.replaying.rulebook import Rulebook
 from projections.replaying.telling import TIMEOUT, Place, Telling, Wanted
-from projections.replaying.units import CORRECTION, Row, Unit
+from projections.replaying.units import ANSWER, CORRECTION, Row, Unit
 from projections.replaying.watch import Watch
 
 _SPENDING = ("budget_spent", "nudge_closed")
@@ -93,6 +94,8 @@ class Checker:
             await self._watch.pass_by(name, at, rules, unit.revision, evaluates=unit.evaluates)
             if rows[0].type == CORRECTION:
                 own = [*rows, *own]
+            elif rows[0].type == ANSWER:
+                await self._answer(name, unit, rules, rows)
             else:
                 await self._timer(name, unit, rules, at, rows)
         if not own:
@@ -132,6 +135,23 @@ class Checker:
         )
         await self._conclude(name, unit, rules, turn, turn.stored[turn.own :], rows)
 
+    async def _answer(self, name: str, unit: Unit, rules: Ruleset, rows: Sequence[Row]) -> None:
+        """The judge's answer is taken from the record, and what was made of it is derived again."""
+        answer = facts.fact(rows[0]).event
+        assert isinstance(answer, events.JudgeAnswered)
+        state = await self._states.session(name)
+        turn = await self._rerun.run(
+            lambda t: t.judged(name, answer, rows[0].at),
+            rules,
+            unit.now,
+            Live(state),
+            served=_served(rules, rows),
+        )
+        if answer.allow is None and compare.exact(rows, turn.stored):
+            await self._rerun.apply(rows)  # it moves nothing, and nobody looked at the session
+            return
+        await self._conclude(name, unit, rules, turn, turn.stored[turn.own :], rows)
+
     # --- comparing -------------------------------------------------------------------------------
 
     async def _conclude(
@@ -148,7 +168,7 @@ class Checker:
         if clean and compare.exact(rows, made):
             self._rerun.adopt(turn)
             self._telling.moved(place, len(turn.transitions))
-            if unit.evaluates and not hidden and not any(row.type in DECISIONS for row in rows):
+            if unit.evaluates and not hidden and not any(row.type in CONCLUSIONS for row in rows):
                 self._telling.silent(place, known=not asked)
             self._arm(turn, name, unit, place, sure=not hidden)
             return
@@ -205,7 +225,7 @@ def _served(rules: Ruleset, rows: Sequence[Row]) -> dict[str, Finding]:
     """What predicates found, as far as the decisions among the rows recorded it."""
     found: dict[str, Finding] = {}
     for row in rows:
-        if row.type in DECISIONS:
+        if row.type in CONCLUSIONS:
             found |= rederive.served(rules, orjson.loads(row.data))
     return found
 

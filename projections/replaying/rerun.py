@@ -6,13 +6,11 @@ The turn is the service's own (`domain.run`); only what it stands on is loaded a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import events
 from domain.envelope import OUTSIDE
 from domain.finding import Finding
 from domain.run import Incoming, Live, Missing, Transition, Turn, World
@@ -78,24 +76,14 @@ class Rerun:
         return await self.run(act, rules, instant, live, states=known)
 
     async def incoming(self, rows: Sequence[Row]) -> list[Incoming]:
-        """The outside events of a batch as they came, without what the service adds on storing them."""
+        """The outside events of a batch. What the service added on storing them it adds again."""
         keys = await self._keyring.of(rows)
         found = []
         for row in rows:
             if row.origin != OUTSIDE:
                 continue
             self.states.note_erased(row, keys)
-            fact = facts.fact(row, keys)
-            match fact.event:
-                case events.Action():
-                    pass
-                case events.ChatMessage():
-                    fact = fact._replace(event=replace(fact.event, timings=None))
-                case events.TourStarted() | events.TourEnded():
-                    fact = fact._replace(event=replace(fact.event, timings=None, registry_id=None))
-                case events.TourStep():
-                    fact = fact._replace(event=replace(fact.event, registry_id=None))
-            found.append(fact)
+            found.append(facts.fact(row, keys))
         return cast("list[Incoming]", found)
 
     def adopt(self, turn: Turn) -> None:

@@ -11,7 +11,7 @@ from domain import triggers
 from domain.decide import explain
 from eventstore import reader
 from projections import rederive
-from projections.rederive import DECISIONS, Inputs
+from projections.rederive import CONCLUSIONS, DECISIONS, Inputs
 from projections.replaying.compare import Difference
 from projections.replaying.divergence import LOST, Divergence, Report
 from projections.replaying.units import Row
@@ -71,7 +71,7 @@ class Telling:
             if (difference.what, difference.event_id) in self._told:
                 return
             self._told.add((difference.what, difference.event_id))
-        elif kind == LOST and row.type in DECISIONS:
+        elif kind == LOST and row.type in CONCLUSIONS:
             assert recorded is not None
             derived = await self._today(row, recorded["trigger_id"])
         event = row if row is not None else made

@@ -17,18 +17,21 @@ from eventstore import statements
 
 HISTORY = "backfill-"  # how the batch ids of events begin that were recorded as history, never evaluated
 CORRECTION = "action_relabelled"
+ANSWER = "judge_answered"
 
 # What a turn concludes. Other engine events are said by the service itself, each job by itself.
 CONCLUDED = frozenset(
     {
         "nudge_offered",
         "nudge_withheld",
+        "nudge_proposed",
         "interaction_timed_out",
         "budget_spent",
         "user_linked",
         "nudge_closed",
         "evaluation_failed",
         CORRECTION,
+        ANSWER,
     }
 )
 LONGEST = 5_000  # more rows than any unit has

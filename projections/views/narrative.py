@@ -14,10 +14,12 @@ from domain.instants import SECOND, seconds, text
 from domain.sentences import GATES
 from domain.session import Fact
 from domain.triggers import LATE
+from projections import delivery_words
 
 _KINDS: Mapping[type[events.Event], str] = {
     events.Action: "action",
     events.ChatMessage: "chat",
+    events.ReplyGenerated: "chat",
     events.OptionClicked: "interaction",
     events.Reaction: "interaction",
     events.TourStarted: "tour",
@@ -84,6 +86,10 @@ def _sentence(fact: Fact, stream: str, known: Known) -> str:
             return _action(action)
         case events.ChatMessage(role=role):
             return f"Chat message by the {role}"
+        case events.ReplyGenerated() as reply:
+            return _spoken(reply, known)
+        case events.SummaryGenerated(replaces=replaces):
+            return f"A summary was made of {replaces} {'action' if replaces == 1 else 'actions'}"
         case events.OptionClicked() as clicked:
             return f"Chose {known.option(clicked)}"
         case events.Reaction(value=value):
@@ -114,6 +120,12 @@ def _sentence(fact: Fact, stream: str, known: Known) -> str:
             return (summary or f"Offered {known.trigger(offered.trigger_id)}").removesuffix(".")
         case events.NudgeWithheld(trigger_id=trigger_id, reason=reason):
             return f"Held back {known.trigger(trigger_id)}: {GATES.get(reason, reason)}"
+        case events.NudgeProposed(trigger_id=trigger_id):
+            return f"{known.trigger(trigger_id)} was put to the judge"
+        case events.JudgeAnswered(trigger_id=trigger_id, allow=None, failure=failure):
+            return f"The judge gave no answer about {known.trigger(trigger_id)} ({failure or 'unknown why'})"
+        case events.JudgeAnswered(trigger_id=trigger_id, allow=allow):
+            return f"The judge {'allowed' if allow else 'vetoed'} {known.trigger(trigger_id)}"
         case events.BudgetSpent(trigger_id=trigger_id, holdout=holdout):
             return f"{'A held-out' if holdout else 'An'} offer of {known.trigger(trigger_id)} was counted"
         case events.UserLinked(merged_from=None, merged_into=None):
@@ -121,9 +133,13 @@ def _sentence(fact: Fact, stream: str, known: Known) -> str:
         case events.UserLinked(merged_from=merged_from, merged_into=merged_into):
             own = name_in(stream)
             return f"{_quoted(merged_from or own)} became {_quoted(merged_into or own)}"
+        case events.NudgeDelivered(connections=None):
+            return f"{known.nudge(name_in(stream))}: {delivery_words.step(fact.event)}"
         case events.NudgeDelivered(channel=channel, connections=connections):
             pages = "1 open page" if connections == 1 else f"{connections} open pages"
             return f"{known.nudge(name_in(stream))} was sent to {pages} ({channel})"
+        case events.DeliveryAttempted() | events.DeliveryFailed() | events.DeliveryUnknown():
+            return f"{known.nudge(name_in(stream))}: {delivery_words.step(fact.event)}"
         case events.NudgeClosed(reason=reason):
             return f"{known.nudge(name_in(stream))} was closed: {reason}"
         case events.ConfigActivated(revision=revision):
@@ -144,6 +160,16 @@ def _action(action: events.Action) -> str:
     verb, place = _ACTIONS.get(action.type, (f"{action.type.replace('_', ' ')}:", "on"))
     where = f" {place} {_page(action.canonical_url)}" if action.canonical_url else ""
     return f"{verb} {_quoted(action.title)}{where}"
+
+
+def _spoken(reply: events.ReplyGenerated, known: Known) -> str:
+    """What the assistant did, not what it said: that is sealed."""
+    did = f"followed up on {known.nudge(reply.nudge_id)}" if reply.purpose == "follow_up" else "answered"
+    how = {"model": f"by {reply.model or 'a model'}", "how_to": "with the how-to"}.get(
+        reply.source, "with a fixed sentence"
+    )
+    why = f" (no answer of the model was used: {reply.failure})" if reply.failure is not None else ""
+    return f"The assistant {did} {how}{why}"
 
 
 def _tour(tour: events.TourStarted | events.TourStep | events.TourEnded) -> str:

@@ -110,4 +110,5 @@ def step_json(row: Told) -> Row:
     """An event of an offer's aftermath, without what is long or said elsewhere."""
     data = orjson.loads(row.data)
     kept = {k: v for k, v in data.items() if k not in ("timings", "explanation", "message")}
+    kept |= {k: text(kept[k]) for k in ("until", "retry_at") if isinstance(kept.get(k), int)}
     return {"type": row.type, "at": text(row.at), "event_id": row.event_id, "data": kept}

@@ -58,7 +58,7 @@ class Moment:
     rules: Ruleset
     evaluation: Evaluation  # whole
     failure: str | None  # the type of what the evaluator raised; its evaluation is empty then
-    decisions: tuple[Told, ...]  # what that evaluation recorded
+    decisions: tuple[Told, ...]  # what that evaluation recorded; a proposal, too
     erased: bool  # personal fields that the rules ask for can be read no more
     late: tuple[str, ...] = ()  # ids of later facts taken in besides, in the order of recording
 
@@ -172,12 +172,13 @@ def evaluated(situation: Situation, rules: Ruleset) -> tuple[Evaluation, str | N
 
 
 def _deciding(rows: Sequence[Told], at: int) -> tuple[Told, ...]:
-    """The decisions of the newest evaluation at `at`; none where facts were recorded after it."""
+    """What the newest evaluation at `at` recorded: decisions, perhaps a proposal; none where facts were
+    recorded after it."""
     found: list[Told] = []
     for row in reversed(rows):
         if row.at != at or (row.origin == OUTSIDE and not found):
             break
-        if row.type in rederive.DECISIONS:
+        if row.type in rederive.CONCLUSIONS:
             found.append(row)
         elif found:
             break

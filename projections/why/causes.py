@@ -16,7 +16,7 @@ from domain.envelope import PRODUCT_STREAM
 from domain.instants import text
 from domain.triggers import Verdict
 from projections.readable import Told
-from projections.why import circumstances, judged
+from projections.why import circumstances, deliveries, judged
 from projections.why.aftermath import Aftermath
 from projections.why.asof import Asking, Moment
 from projections.why.circumstances import Cause, ids
@@ -146,12 +146,9 @@ def _pages(moment: Moment, trigger_id: str) -> Iterator[Cause]:
 def _offer(asking: Asking, row: Told, data: Mapping[str, Any], after: Aftermath) -> Iterator[Cause]:
     delivered = [r for r in after.delivery if r.type == "nudge_delivered"]
     seen = after.shown or [r for r in after.responses if r.type != "goal_reached"]
-    failed = [r for r in after.delivery if r.type == "delivery_failed"]
     closed = next((r for r in after.delivery if r.type == "nudge_closed"), None)
     open_still = closed is None and asking.now < data["expires_at"]
-    if failed:
-        told = f"A delivery failed: {orjson.loads(failed[-1].data).get('error', 'no reason was given')}."
-        yield Cause("followup_failed", told, ids(failed))
+    yield from deliveries.causes(row, data, after)
     if "toast" not in data["message"]["channels"] or data.get("user_id") is None:
         return
     if not delivered and not seen:

@@ -13,17 +13,15 @@ import orjson
 
 from domain import config
 from domain.decide import explain
-from domain.envelope import ENGINE, name_in
-from domain.errors import NotFound
+from domain.envelope import name_in
 from domain.finding import Finding
 from domain.instants import text
 from domain.near import near
 from domain.triggers import Verdict
 from domain.view import View
-from eventstore import reader
 from projections import rederive
 from projections.readable import Told
-from projections.why import aftermath, asof, causes, hindsight, judged, trace
+from projections.why import aftermath, asof, causes, hindsight, judged, judging, trace
 from projections.why.asof import Asking, Moment
 from projections.why.circumstances import Cause
 
@@ -39,15 +37,6 @@ UNJUDGED = {
 }
 
 
-async def find(asking: Asking, decision_id: str) -> Told:
-    """The event of a decision; a nudge's id is its decision's. Raises NotFound."""
-    found = await reader.find_ids(asking.conn, asking.product, ENGINE, [decision_id])
-    row = found.get(decision_id)
-    if row is None or row.type not in rederive.DECISIONS:
-        raise NotFound(f"no decision {decision_id!r} in product {asking.product!r}")
-    return row
-
-
 async def decision(asking: Asking, row: Told) -> Row:
     """The explanation of a recorded decision: as recorded, with what is known of it today."""
     data = orjson.loads(row.data)
@@ -59,6 +48,7 @@ async def decision(asking: Asking, row: Told) -> Row:
         moment = await asof.moment(asking, name_in(row.stream), version=row.version)
     offered = row.type == "nudge_offered"
     after = await aftermath.of_offer(asking, moment, row) if offered else aftermath.NOTHING
+    opinion = await judging.of_decision(asking, moment, told)
     same = rederive.confirmed(derived, row) if derived is not None and not moment.erased else None
     return {
         **_shape(asking, moment, trigger_id, told),
@@ -78,7 +68,8 @@ async def decision(asking: Asking, row: Told) -> Row:
         "responses": [aftermath.step_json(later) for later in after.responses],
         "causes": _json(await causes.of_decision(asking, moment, row, data, after)),
         "known_now": await _known_now(asking, moment, trigger_id) if derived is not None else None,
-        "trace": trace.steps(moment, row, data, after),
+        **({} if opinion is None else {"judge": opinion.as_json()}),
+        "trace": trace.steps(moment, row, data, after, opinion),
     }
 
 
@@ -89,7 +80,7 @@ async def why_not(asking: Asking, session_id: str, trigger_id: str, at: int | No
     """
     moment = await asof.moment(asking, session_id, at=at)
     for row in moment.decisions:
-        if orjson.loads(row.data)["trigger_id"] == trigger_id:
+        if row.type in rederive.DECISIONS and orjson.loads(row.data)["trigger_id"] == trigger_id:
             return await decision(asking, row)
     verdict = moment.verdict(trigger_id)
     blocked_by = judged.blocked_by(moment, trigger_id)

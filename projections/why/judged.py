@@ -8,10 +8,9 @@ from typing import Any
 
 from domain import config, sentences, triggers
 from domain.criteria import reads_personal
-from domain.finding import Finding, as_json
-from domain.instants import text
+from domain.finding import as_json, from_json
 from domain.near import near
-from domain.triggers import LATE, Evaluation, Gate, Ruleset, Situation, Verdict
+from domain.triggers import Ruleset, Situation, Verdict
 from projections.configs import Revision
 from projections.why.asof import Moment
 
@@ -20,7 +19,7 @@ Row = dict[str, Any]
 
 def outcome(verdict: Verdict, moment: Moment, changes: Sequence[near.Change] = ()) -> Row:
     """What an evaluation comes to for a trigger: offered, withheld or silent."""
-    verdict = _missed(verdict, moment.evaluation, moment.situation)
+    verdict = _held(verdict, moment)
     met = verdict.finding.verdict is True
     return {
         "outcome": "silent" if not met else "offered" if verdict.blocked is None else "withheld",
@@ -32,15 +31,15 @@ def outcome(verdict: Verdict, moment: Moment, changes: Sequence[near.Change] = (
 
 def sentence(verdict: Verdict, moment: Moment, changes: Sequence[near.Change] = ()) -> str:
     """The verdict in one sentence."""
+    if verdict.finding.verdict is True:
+        verdict = _held(verdict, moment)
     return sentences.summary(verdict, moment.at, changes, moment.evaluation.winner, moment.span())
 
 
-def _missed(verdict: Verdict, evaluation: Evaluation, situation: Situation) -> Verdict:
-    """The verdict, held back where the offer was noticed too late, as `domain.decide` does."""
-    late = situation.noticed_at - situation.at > LATE
-    if verdict is evaluation.winner and verdict.blocked is None and late:
-        return verdict._replace(blocked=Gate("missed", False, "missed", text(situation.at)))
-    return verdict
+def _held(verdict: Verdict, moment: Moment) -> Verdict:
+    """The verdict with all that holds it back, as `domain.decide` sees it."""
+    gate = triggers.held(verdict, moment.evaluation, moment.situation, moment.rules)
+    return verdict._replace(blocked=gate)
 
 
 def blocked_by(moment: Moment, trigger_id: str) -> str | None:
@@ -49,7 +48,7 @@ def blocked_by(moment: Moment, trigger_id: str) -> str | None:
     if verdict is None:
         return _unjudged(moment, trigger_id)
     if verdict.finding.verdict is True:
-        held = _missed(verdict, moment.evaluation, moment.situation).blocked
+        held = _held(verdict, moment).blocked
         return held.reason if held is not None else None
     if not len(moment.situation.session.actions):
         return "no_actions"
@@ -99,14 +98,4 @@ def worded(criteria: Row, node: config.Node | None, lookback: int | None) -> Row
             below = node.conditions
         told = [worded(child, part, lookback) for child, part in zip(children, below, strict=False)]
         return {**criteria, "conditions": told}
-    finding = Finding(
-        criteria["type"],
-        criteria["verdict"],
-        criteria["observed"],
-        criteria["required"],
-        tuple(criteria["evidence"]),
-        id=criteria.get("id"),
-        name=criteria.get("name"),
-        detail=criteria.get("detail"),
-    )
-    return {**criteria, "text": sentences.leaf(finding, node, lookback)}
+    return {**criteria, "text": sentences.leaf(from_json(criteria), node, lookback)}

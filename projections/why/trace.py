@@ -10,18 +10,13 @@ import orjson
 
 from domain.envelope import OUTSIDE
 from domain.instants import MINUTE, SECOND, seconds, text
+from projections import delivery_words, facts
 from projections.readable import Told
 from projections.why.aftermath import Aftermath
 from projections.why.asof import Moment
+from projections.why.judging import Opinion
 
 Row = dict[str, Any]
-
-CHANNEL = {
-    "delivery_attempted": "tried",
-    "nudge_delivered": "delivered",
-    "delivery_failed": "failed",
-    "delivery_unknown": "outcome unknown",
-}
 
 
 def lasting(micros: int) -> str:
@@ -32,9 +27,18 @@ def lasting(micros: int) -> str:
     return seconds(tenths * SECOND // 10) if tenths < 600 else f"{round(micros / MINUTE)} min"
 
 
-def steps(moment: Moment, row: Told, data: Row, after: Aftermath) -> list[Row]:
+def steps(
+    moment: Moment, row: Told, data: Row, after: Aftermath, opinion: Opinion | None = None
+) -> list[Row]:
     """The trace of a recorded decision, oldest first."""
-    return [*_before(moment, row), *_decided(moment, row, data), *_afterwards(row, data, after)]
+    met = opinion.proposal if opinion is not None and opinion.proposal is not None else row
+    return [
+        *_before(moment, met),
+        *_met(moment, met, data["trigger_id"]),
+        *_judged(row, opinion),
+        *_decided(row, data),
+        *_afterwards(row, data, after),
+    ]
 
 
 def _step(step: str, row: Told, sentence: str) -> Row:
@@ -78,16 +82,30 @@ def _happened(row: Told) -> str:
     return f"{data['type'].replace('_', ' ').capitalize()} “{data['title']}”{where}"
 
 
-def _decided(moment: Moment, row: Told, data: Row) -> Iterator[Row]:
-    told = data["explanation"]
-    asked = len(told["other_triggers"]) + 1
+def _met(moment: Moment, row: Told, trigger_id: str) -> Iterator[Row]:
+    """The evaluation by which the criteria were met: the decision's own, or its proposal's."""
+    data = orjson.loads(row.data)
+    asked = len(data["explanation"]["other_triggers"]) + 1
     count = "1 trigger was" if asked == 1 else f"{asked} triggers were"
     under = row.config_revision or "no config"
     late = data["noticed_at"] - row.at
     noticed = f", noticed {lasting(late)} later" if late > 0 else ""
-    trigger = moment.rules.config.trigger(data["trigger_id"])
-    name = trigger.name if trigger is not None else data["trigger_id"]
+    trigger = moment.rules.config.trigger(trigger_id)
+    name = trigger.name if trigger is not None else trigger_id
     yield _step("evaluation", row, f"{count} evaluated under {under}{noticed}: “{name}” was met.")
+
+
+def _judged(row: Told, opinion: Opinion | None) -> Iterator[Row]:
+    if opinion is None:
+        return
+    if opinion.proposal is not None:
+        until = orjson.loads(opinion.proposal.data)["deadline"]
+        yield _step("proposal", opinion.proposal, f"All gates were open; the judge had until {text(until)}.")
+    yield _step("judge", opinion.answer or row, opinion.sentence())
+
+
+def _decided(row: Told, data: Row) -> Iterator[Row]:
+    told = data["explanation"]
     closed = [f"{gate['gate']} ({gate['reason']})" for gate in told["gates"] if not gate["open"]]
     if closed:
         yield _step("gates", row, f"Closed: {', '.join(closed)}.")
@@ -129,14 +147,13 @@ def _afterwards(offer: Told, data: Row, after: Aftermath) -> list[Row]:
 
 def _delivered(row: Told) -> str | None:
     data = orjson.loads(row.data)
-    if row.type == "nudge_delivered":
+    if row.type == "nudge_delivered" and data.get("attempt") is None:
         count = data["connections"]
         to = "1 connection" if count == 1 else f"{count} connections"
         return f"Sent by {data['channel']} to {to} of the user."
-    if row.type in CHANNEL:
-        by = f" by {data['channel']}" if data.get("channel") else ""
-        why = f": {data['error']}" if data.get("error") else ""
-        return f"Delivery{by} {CHANNEL[row.type]}{why}."
+    told = delivery_words.step(facts.fact(row).event)
+    if told is not None:
+        return f"{told[:1].upper()}{told[1:]}."
     if row.type == "nudge_closed" and data["reason"] == "superseded":
         return "A newer nudge to this user took its place."
     return None  # answered or dismissed: what closed it says so itself

@@ -43,6 +43,17 @@ class Given:
         """The session is looked at: all that was due before that instant is applied."""
         return self._turn(seconds, lambda turn: turn.timers(session, turn.now))
 
+    def answers(
+        self, seconds: float, allow: bool | None = True, session: str = "s", proposal: str | None = None
+    ) -> Given:
+        """The judge's answer to the session's newest proposal comes; `allow` None: it is of no use."""
+        made = [s for s in self.stored if isinstance(s.event, events.NudgeProposed)]
+        mine = [s for s in made if s.stream == f"session-{session}"]
+        event_id = proposal or mine[-1].event_id
+        failure = "nonsense" if allow is None else None
+        answer = events.JudgeAnswered(event_id, "t", allow, "said", "m", "judge-1", 9, failure)
+        return self._turn(seconds, lambda turn: turn.judged(session, answer, turn.now))
+
     def on_time(self, seconds: float) -> Given:
         """Every session's timers run a microsecond after they are due, up to that instant."""
         while due := [

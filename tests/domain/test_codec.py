@@ -54,13 +54,17 @@ SAMPLES: list[Event] = [
         "goal_1",
     ),
     events.NudgeWithheld("bulk_edit", "u_1", "state", "cooldown_active", "timeout:7", 1_000_001, EXPLANATION),
+    events.NudgeProposed("bulk_edit", "u_1", 1_000_001, 4_000_000, {"body": "Hi", "tours": []}, EXPLANATION),
+    events.JudgeAnswered(
+        "proposal_1", "bulk_edit", True, "They seem stuck.", "small-1", "judge-1", 210, "too late"
+    ),
     events.InteractionTimedOut("proactive_assistance", 20_000_000, 60_000_000, 1_000_001),
     events.BudgetSpent("bulk_edit", "ps_1", "nudge_1", 1_000_000, 601_000_000, True),
     events.UserLinked("ps_1", "anon_1", "u_1", "Europe/Berlin"),
     events.NudgeDelivered("intercom", 2, 1, "conv_1"),
     events.DeliveryAttempted("rasa", 1, 1_010_001),
     events.DeliveryFailed("webhook", 2, "the vendor answered 503", 503, 5_000_000),
-    events.DeliveryUnknown("rasa", 1, "the service stopped during the call"),
+    events.DeliveryUnknown("rasa", 1, "the service stopped during the call", 5_000_000),
     events.NudgeClosed("superseded", "ps_1", "u_1"),
     events.ConfigActivated("r3-0123456789ab", {"schema": 1, "product_id": "acme", "triggers": []}),
     events.EngineActivated("1-abc", {"checkout_stuck": "2"}, "2026b"),
@@ -74,6 +78,7 @@ SAMPLES: list[Event] = [
         "User clicked Save changes",
         "https://app.example/projects/:id",
         "https://app.example/projects/102",
+        ("0190-b",),
     ),
     events.ReplyGenerated(
         "follow_up", "Open the menu.", "How?", "nudge_1", "model", "small-1", "follow-up-1", 321, "too late"

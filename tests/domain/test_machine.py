@@ -48,6 +48,8 @@ SAMPLES: dict[str, events.Event] = {
     "goal_reached": events.GoalReached("g"),
     "nudge_offered": events.NudgeOffered("t", "u", NOW, NOW + 600 * SECOND, TIMINGS, {}, {}),
     "nudge_withheld": events.NudgeWithheld("t", "u", "state", "state_x", "version 1", NOW, {}),
+    "nudge_proposed": events.NudgeProposed("t", "u", NOW, NOW + 3 * SECOND, {}, {"criteria": {}}),
+    "judge_answered": events.JudgeAnswered("p", "t", True),
     "interaction_timed_out": events.InteractionTimedOut(PROACTIVE, 20 * SECOND, 60 * SECOND, NOW),
     "budget_spent": events.BudgetSpent("t", "s", "n", NOW, NOW),
     "user_linked": events.UserLinked("s"),
@@ -76,6 +78,7 @@ REFUSED = {
     ("nudge_offered", PROACTIVE),
     ("nudge_offered", REACTIVE),
     ("interaction_timed_out", THINKING),
+    *[("judge_answered", state) for state in machine.STATES],  # to no proposal
 }
 
 

@@ -292,7 +292,7 @@ def test_late_early_and_never_run_timers_give_the_same_events(history: Any, rng:
     now = 0
     for case in (lazy, exact, polled):
         case.rules = RULES
-    with mock.patch("domain.decide.LATE", 10**15):
+    with mock.patch("domain.triggers.LATE", 10**15):
         for gap, facts, user in history:
             instants = sorted({rng.randint(now, now + gap) for _ in range(3)})
             now += gap

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.jobs import TimerJob
+from api.jobs import JudgeJob, TimerJob
 from api.service import Service
 from domain import run as domain_run
 from domain.decide import decide
+from domain.events import JudgeAnswered
 from domain.instants import SECOND, text
 from domain.triggers import Evaluation
 from eventstore.engine import Ledger
@@ -29,6 +30,7 @@ from tests.conftest import Run
 Seen = dict[tuple[str, int], Evaluation]  # by session and instant
 
 TITLES = ("Save changes", "Open", "Bulk edit")
+MODEL = {"url": "http://127.0.0.1:9/v1", "name": "never-asked"}
 PAGES = ("https://app.example/projects/1", "https://app.example/reports", "https://app.example/billing")
 _products = itertools.count(1)
 
@@ -68,15 +70,18 @@ configs = st.fixed_dictionaries(
         "session": st.just({"interaction_timeout_s": 10, "cooldown_period_s": 20}),
         "tours": st.just([{"id": "tour", "page_contains": "/projects"}]),
     },
-    optional={"limits": st.sampled_from([{"min_gap_s": 25}, {"per_user": {"times": 2, "per": "hour"}}])},
-)
+    optional={
+        "limits": st.sampled_from([{"min_gap_s": 25}, {"per_user": {"times": 2, "per": "hour"}}]),
+        "judge": st.sampled_from([{"timeout_s": 5}, {"timeout_s": 5, "triggers": ["t0"]}]),
+    },
+).map(lambda found: found | ({"model": MODEL} if "judge" in found else {}))
 steps = st.lists(
     st.tuples(
         st.sampled_from([0.4, 3, 8, 21, 70]),  # seconds that pass before it
         st.sampled_from(["s1", "s2"]),
         st.sampled_from(["u1", "u1", "u2", None]),
         st.sampled_from(
-            ["action"] * 6 + ["chat", "tour", "tour end", "identify", "option", "look", "config"]
+            ["action"] * 6 + ["chat", "tour", "tour end", "identify", "option", "look", "config", "yes", "no"]
         ),
         st.sampled_from(TITLES),
         st.sampled_from(PAGES),
@@ -112,6 +117,7 @@ def test_the_verdicts_of_an_explanation_are_those_of_the_runtime(
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(domain_run, "decide", listening)
             async with serving(sqlite_ledger, FakeClock()) as service:
+                await service.judging.stop()  # answers come from the history itself
                 await service.timers.stop()  # timers are run, or left, by the history itself
                 await service.put_config(product, raw)
                 for step in history:
@@ -133,6 +139,13 @@ async def happen(service: Service, product: str, raw: dict[str, Any], step: tupl
         return
     if kind == "config":
         await service.put_config(product, raw | {"context": {"lookback_s": 60 + passing}})
+        return
+    if kind in ("yes", "no"):
+        proposal = (await service.recorder.session(product, session)).state.proposal
+        if proposal is not None:
+            answer = JudgeAnswered(proposal.proposal_id, proposal.trigger_id, kind == "yes")
+            job = JudgeJob(product, clock.new_id(), session_id=session, answer=answer)
+            await service.recorder.submit(job)
         return
     data: dict[str, Any] = {"type": "click", "title": title, "raw_url": page, "properties": {"plan": "pro"}}
     made = {
@@ -166,6 +179,8 @@ async def compare(service: Service, product: str, seen: Seen) -> None:
                 assert told["reason"] == recorded["reason"]
             elif verdict.blocked is not None:
                 assert told["blocked_by"] == verdict.blocked.reason
+            elif verdict.finding.verdict is True:
+                assert told["blocked_by"] == "judge_pending"
             elif verdict.finding.verdict is not True:
                 assert told["blocked_by"] in ("criteria_unmet", "no_actions")
 

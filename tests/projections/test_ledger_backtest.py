@@ -17,7 +17,7 @@ from api.simulating import Plan
 from domain import events
 from domain.envelope import Recorded
 from domain.instants import DAY, SECOND, text
-from domain.run import Stored
+from domain.run import Stored, Turn, World
 from eventstore.engine import Ledger, open_ledger
 from projections import configs
 from projections.backtesting import backtest, comparison, results, shelf, tally, window
@@ -28,6 +28,7 @@ from projections.configs import Revision
 from tests.api import inside, serving
 from tests.api.inside import FakeClock
 from tests.conftest import Run
+from tests.domain.builders import ruleset
 from tests.projections import playing
 
 Json = dict[str, Any]
@@ -473,10 +474,13 @@ def test_batches_are_those_recorded_across_pages_and_time_does_not_go_back() -> 
     assert of_user.user_id == "u1"
 
 
-def test_what_the_service_added_to_a_recorded_step_is_left_out() -> None:
+def test_what_the_service_added_to_a_recorded_step_is_resolved_anew() -> None:
     """The tour may be registered under another id, or not at all, in the config that is tried."""
-    step = row(1, "tour_step", 5, "b", tour_id="flow_1", step=1, registry_id="old")
-    assert window.told(step, None).event == events.TourStep("flow_1", 1)
+    told = window.told(row(1, "tour_step", 5, "b", tour_id="flow_1", step=1, registry_id="old"), None)
+    for tours, registry_id in ([], None), ([{"id": "new", "user_tour_id": "flow_1"}], "new"):
+        turn = Turn("acme", ruleset([], tours=tours), World({}, {}, complete=True), 5)
+        turn.record("s", [told], 5)
+        assert turn.stored[0].event == events.TourStep("flow_1", 1, registry_id)
 
 
 def test_only_what_was_really_shown_is_displaced_and_only_far_from_a_simulated_offer() -> None:

@@ -261,14 +261,14 @@ def test_an_event_that_a_rebuild_cannot_read_is_named_and_the_others_are_repaire
             await conn.execute(sa.delete(tables.nudges))
         report = await rebuild.rebuild(ledger, now=NOW)
         assert [(p.projection, p.position) for p in report.poisoned] == [
-            ("decisions", bad), ("nudges", bad), ("sessions", bad)
+            ("decisions", bad), ("deliveries", bad), ("nudges", bad), ("sessions", bad)
         ]  # fmt: skip
         assert {(c.session_id, c.projection, c.kind) for c in report.changes} == {
             ("s", "sessions", "changed"), ("s", "decisions", "removed"), ("t", "nudges", "added")
         }  # fmt: skip
         monkeypatch.undo()
         report = await rebuild.rebuild(ledger, now=NOW)
-        assert [p.position for p in report.healed] == [bad] * 3
+        assert [p.position for p in report.healed] == [bad] * 4
         assert (await rebuild.rebuild(ledger, now=NOW, dry_run=True)).changes == []
 
     run(story())
