@@ -82,6 +82,7 @@ def build(settings: Settings, *, demo: bool = False) -> FastAPI:
         expose_headers=cors.EXPOSED,
         max_age=86400,
     )
+    app.add_middleware(cors.Credentialed)
     app.add_middleware(ProductPrefix)
     problems.install(app)
     around = (webhooks, capture, segment, ingest, feed, chat, inkeep, vendors)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import importlib
 import ipaddress
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -20,13 +18,13 @@ from typing import Any
 import asyncpg
 import sqlalchemy as sa
 
-from api import log
+from api import credentials, log
 from api.commands import auditing, backtesting, rebuilding, relabelling, replaying, transfer, verifying
 from api.commands.common import Refused, Run, database, faults_of, ledger_of, read_config, say
 from api.settings import Settings
 from domain import codec, config_parse
 from domain.errors import InvalidInput, NudgeledgerError
-from eventstore import reader, schema
+from eventstore import reader
 from migrations import run as migrations
 
 MODULES = (backtesting, auditing, replaying, rebuilding, relabelling, verifying, transfer)
@@ -168,7 +166,7 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
         """Ends the open streams first: they would keep the shutdown waiting."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            application.state.service.hub.close()
+            application.state.service.end_streams()
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
@@ -189,12 +187,23 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
 def _listening(config: Any, stalled_s: float) -> socket.socket:
     """The socket to serve on. Its connections end when the other side takes nothing for long."""
     try:
-        bound: socket.socket = config.bind_socket()
+        bound: socket.socket = _handed_over() or config.bind_socket()
     except SystemExit:  # it has said why
         raise Refused(f"cannot listen on {config.host}, port {config.port}") from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stalled_s * 1000))
     return bound
+
+
+def _handed_over() -> socket.socket | None:
+    """The listening socket of a supervisor that keeps it open while the service restarts (systemd's socket
+    activation): who connects meanwhile waits instead of being refused. None where there is none."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        return None
+    given = socket.socket(fileno=3)
+    if given.family != socket.AF_UNIX and not _is_loopback(str(given.getsockname()[0])):
+        raise Refused("the socket that was handed over is not on a loopback address")
+    return given
 
 
 async def _check_ledger(settings: Settings) -> None:
@@ -250,21 +259,11 @@ async def _add_product(settings: Settings, product: str, raw: Any) -> None:
             raise Refused(f"the config's product_id is {parsed.product_id!r}, not {product!r}")
     else:
         config_parse.parse({"schema": 1, "product_id": product})
-    made = {name: secrets.token_urlsafe(32) for name in ("server_key", "webhook_secret", "token_secret")}
+    made = credentials.make()
     async with ledger_of(settings) as ledger:
-        table = schema.products
         async with ledger.transaction() as conn:
-            known = await conn.scalar(sa.select(table.c.product).where(table.c.product == product))
-            if known is not None:
+            if not await credentials.add(conn, product, made):
                 raise Refused(f"product {product!r} exists already; its secrets are shown once only")
-            await conn.execute(
-                sa.insert(table).values(
-                    product=product,
-                    server_key_hash=_hash(made["server_key"]),
-                    webhook_secret_hash=_hash(made["webhook_secret"]),
-                    token_secret=made["token_secret"],
-                )
-            )
         if raw is not None:
             from api.service import Service
 
@@ -275,14 +274,10 @@ async def _add_product(settings: Settings, product: str, raw: Any) -> None:
             finally:
                 await service.stop()
     say(f"product             {product}")
-    say(f"server key          {made['server_key']}")
-    say(f"webhook secret      {made['webhook_secret']}")
-    say(f"browser-token secret {made['token_secret']}")
+    say(f"server key          {made.server_key}")
+    say(f"webhook secret      {made.webhook_secret}")
+    say(f"browser-token secret {made.token_secret}")
     say("These are shown once. Keep them where your other secrets are.")
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -23,13 +23,17 @@ class Directory:
         self._read_at: int | None = None
 
     async def products(self) -> list[str]:
-        """Every product, at most a second old."""
+        """Every product, at most a second old; none is not believed that long."""
         now = self._clock.now()
-        if self._read_at is None or now - self._read_at > FRESH:
+        if not self._products or self._read_at is None or now - self._read_at > FRESH:
             async with self._recorder.ledger.reader() as conn:
                 self._products = await lookups.products(conn)
             self._read_at = now
         return self._products
+
+    def forget(self) -> None:
+        """There may be another product now."""
+        self._read_at = None
 
     async def only(self) -> str | None:
         known = await self.products()
@@ -38,6 +42,13 @@ class Directory:
     async def of_token(self, token: str | None) -> str | None:
         if not token:
             return None
+        named = await self._of_token(token)
+        if named is None and self._read_at is not None:
+            self.forget()  # the product may be younger than the list, and who is refused does not ask again
+            named = await self._of_token(token)
+        return named
+
+    async def _of_token(self, token: str) -> str | None:
         named = await self._named(lambda config: token in config.tokens)
         return named or (token if token in await self.products() else None)
 

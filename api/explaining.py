@@ -10,7 +10,7 @@ from api.clock import Clock
 from api.hub import Hub
 from api.predicates import Registry
 from eventstore.engine import Ledger
-from projections import version
+from projections import rederive, version
 from projections.rederive import Inputs
 from projections.why import asof, explain
 from projections.why.asof import Asking, Moment
@@ -25,7 +25,7 @@ class Explaining:
     async def decision(self, product: str, decision_id: str) -> dict[str, Any]:
         """The explanation of a decision, by its id or its nudge's. Raises NotFound."""
         async with self._asking(product) as asking:
-            return await explain.decision(asking, await explain.find(asking, decision_id))
+            return await explain.decision(asking, await rederive.find(asking.conn, product, decision_id))
 
     async def why_not(self, product: str, session_id: str, trigger_id: str, at: int | None) -> dict[str, Any]:
         """Why a trigger did not fire at `at`, or now; where a decision exists at that instant, that one's.

@@ -6,36 +6,38 @@ decisions keep what they saw, and replay comes to the same. Nothing is evaluated
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.clock import Clock
-from api.ingest import posthog
+from api.ingest import amplitude, cloud, fullstory, labelling, posthog, segment
+from api.ingest.acts import Act
 from api.jobs import RelabelJob
 from api.recorder import Recorder
-from domain import events
-from domain.envelope import Recorded, name_in, session_stream
+from domain import codec, events
+from domain.config_labels import Labels
+from domain.envelope import PRODUCT_STREAM, Recorded, name_in, session_stream
+from domain.session import Label
 from eventstore import reader, statements
-from projections import facts
+from projections import configs, facts
 
 PAGE = 1_000
 JOB = 200  # corrections that one job stores
 
-# Sources whose bodies are turned into labels here: by name, how an action is labelled again.
-RELABEL: Mapping[str, Callable[[events.Action], events.Action | None]] = {posthog.SOURCE: posthog.relabel}
-VERSIONS: Mapping[str, str] = {posthog.SOURCE: posthog.LABELLER}
-
-
-class Label(NamedTuple):
-    """What criteria see of an action."""
-
-    type: str
-    title: str
-    url: str | None  # canonical
+# Sources whose bodies are turned into labels here: what makes the act of a stored action again. An event that
+# came by CloudEvents may name any source.
+SOURCES: Mapping[str, Callable[[events.Action], Act | None]] = {
+    posthog.SOURCE: posthog.act_again,
+    segment.SOURCE: segment.act_again,
+    segment.RUDDERSTACK: segment.act_again,
+    amplitude.SOURCE: amplitude.act_again,
+    fullstory.SOURCE: fullstory.act_again,
+    cloud.SOURCE: cloud.act_again,
+}
 
 
 class Change(NamedTuple):
@@ -65,9 +67,10 @@ async def changes(
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> AsyncIterator[Change]:
     """Every action whose label would be another now, corrections that were made before taken in."""
+    labels = await _rules(conn, product)
     corrected = await _corrections(conn, product)
     async for page in _pages(conn, product, session_id):
-        labelled = [row for row in page if row.type == events.Action.TYPE and row.source in RELABEL]
+        labelled = [row for row in page if _is_labelled(row)]
         keys = await facts.keys_of(conn, labelled)
         for row in labelled:
             looked.actions += 1
@@ -76,12 +79,16 @@ async def changes(
                 continue
             recorded = facts.fact(row, keys).event
             assert isinstance(recorded, events.Action)
-            again = RELABEL[row.source](recorded)
-            if again is None:
+            act = SOURCES.get(row.source, cloud.act_again)(recorded)
+            if act is None:
                 looked.without_body += 1
                 continue
-            before = _corrected(_label(recorded), corrected.get(row.event_id, ()))
-            if (change := _change(row, before, _label(again))) is not None:
+            before, again = label_of(recorded), label_of(labelling.again(act, recorded, labels, row.source))
+            for correction in corrected.get(row.event_id, ()):
+                before = before.corrected(correction)
+                if correction.merged:  # it says what later events of the act made of it
+                    again = again.corrected(correction)
+            if (change := _change(row, before, again, labels)) is not None:
                 yield change
         on_progress(page[-1].product_seq if session_id is None else page[-1].version)
 
@@ -101,47 +108,49 @@ async def apply(recorder: Recorder, clock: Clock, product: str, wanted: Iterable
     return count
 
 
-def _label(action: events.Action) -> Label:
-    return Label(action.type, action.title, action.canonical_url)
+def label_of(action: events.Action) -> Label:
+    return Label(action.type, action.title, action.description, action.canonical_url)
 
 
-def _change(row: Recorded, before: Label, after: Label) -> Change | None:
+def _is_labelled(row: Recorded) -> bool:
+    return row.type == events.Action.TYPE and (row.source in SOURCES or b'"labeller"' in row.data)
+
+
+def _change(row: Recorded, before: Label, after: Label, labels: Labels) -> Change | None:
     # A correction can replace a URL, not take it away.
     after = after._replace(url=after.url or before.url)
     if after == before:
         return None
     correction = events.ActionRelabelled(
         action_id=row.event_id,
-        labeller=VERSIONS[row.source],
+        labeller=labelling.labeller(row.source, labels),
         type=after.type if after.type != before.type else None,
         title=after.title if after.title != before.title else None,
+        description=after.description if after.description != before.description else None,
         canonical_url=after.url if after.url != before.url else None,
     )
     return Change(name_in(row.stream), row.version, before, after, correction)
 
 
-def _corrected(label: Label, corrections: Sequence[Mapping[str, Any]]) -> Label:
-    for data in corrections:
-        label = Label(
-            data.get("type") or label.type,
-            data.get("title") or label.title,
-            data.get("canonical_url") or label.url,
-        )
-    return label
+async def _rules(conn: AsyncConnection, product: str) -> Labels:
+    """The rules of the config in force."""
+    state = configs.fold(await reader.read_stream(conn, product, PRODUCT_STREAM))
+    return configs.ruleset(product, state.current).config.labels
 
 
-async def _corrections(conn: AsyncConnection, product: str) -> dict[str, list[dict[str, Any]]]:
+async def _corrections(conn: AsyncConnection, product: str) -> dict[str, list[events.ActionRelabelled]]:
     """Corrections that were made before, in their order, by the action that they correct."""
     rows = await statements.fetch(
         conn,
-        "SELECT data FROM events WHERE product = $1 AND type = $2 ORDER BY product_seq",
+        "SELECT schema_version, data FROM events WHERE product = $1 AND type = $2 ORDER BY product_seq",
         product,
         events.ActionRelabelled.TYPE,
     )
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (raw,) in rows:
-        data = orjson.loads(raw)
-        found.setdefault(data["action_id"], []).append(data)
+    found: dict[str, list[events.ActionRelabelled]] = {}
+    for version, raw in rows:
+        made = codec.decode(events.ActionRelabelled.TYPE, version, orjson.loads(raw), None)
+        assert isinstance(made, events.ActionRelabelled)
+        found.setdefault(made.action_id, []).append(made)
     return found
 
 

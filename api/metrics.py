@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from api.service import Service
+from domain.instants import SECOND
 
 
 class Figures(Collector):
@@ -39,9 +40,52 @@ class Figures(Collector):
         yield CounterMetricFamily(
             "nudgeledger_poison_events", "Events that a projection could not apply", counted["poisoned"]
         )
+        yield from self._deliveries()
+        yield from self._feed()
         yield GaugeMetricFamily("nudgeledger_position", "Newest position seen", recorder.position)
         yield GaugeMetricFamily("nudgeledger_armed_sessions", "Sessions with a timer", len(recorder.due))
         yield GaugeMetricFamily("nudgeledger_streams", "Open nudge streams", len(self._service.hub))
+
+    def _feed(self) -> Iterator[Metric]:
+        feed, now = self._service.feed, self._service.clock.now()
+        yield GaugeMetricFamily(
+            "nudgeledger_feed_listeners", "Open streams of labelled actions", feed.listeners
+        )
+        yield CounterMetricFamily("nudgeledger_feed_frames", "Frames handed to listeners", feed.sent)
+        pushed = CounterMetricFamily(
+            "nudgeledger_push_frames", "Frames pushed", labels=["product", "outcome"]
+        )
+        lag = GaugeMetricFamily(
+            "nudgeledger_push_lag_seconds", "Age of the oldest frame that waits", labels=["product"]
+        )
+        for product, pusher in sorted(feed.pushing.pushers.items()):
+            for outcome in ("pushed", "retried", "skipped"):
+                pushed.add_metric([product, outcome], getattr(pusher, outcome))
+            behind = pusher.behind
+            lag.add_metric([product], 0.0 if behind is None else max(0.0, (now - behind) / SECOND))
+        yield pushed
+        yield lag
+
+    def _deliveries(self) -> Iterator[Metric]:
+        deliveries = self._service.deliveries
+        steps = CounterMetricFamily(
+            "nudgeledger_deliveries",
+            "Steps of deliveries recorded by this process",
+            labels=["channel", "step"],
+        )
+        for (channel, step), count in sorted(deliveries.counted.items()):
+            steps.add_metric([channel, step], count)
+        yield steps
+        yield GaugeMetricFamily("nudgeledger_deliveries_open", "Deliveries not yet closed", len(deliveries))
+        circuits = GaugeMetricFamily(
+            "nudgeledger_circuit",
+            "Circuit breakers: 0 closed, 1 half open, 2 open",
+            labels=["product", "channel", "host"],
+        )
+        now = self._service.clock.now()
+        for (product, channel, host), breaker in sorted(deliveries.breakers.items()):
+            circuits.add_metric([product, channel, host], breaker.level(now))
+        yield circuits
 
 
 def install(app: FastAPI) -> None:

@@ -22,6 +22,7 @@ STATUSES: tuple[tuple[type[errors.NudgeledgerError], int, str], ...] = (
     (errors.NotFound, 404, "Not found"),
     (errors.WrongSecret, 401, "Wrong secret"),
     (errors.InvalidTransitionError, 409, "No such transition"),
+    (errors.NotCarriedOut, 502, "Not done"),
     (errors.Unavailable, 503, "Try again"),
 )
 RETRY_AFTER_S = 1

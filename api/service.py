@@ -17,21 +17,30 @@ from api import backtest_request
 from api.backtest_request import Asked
 from api.backtests import Backtests, candidate
 from api.book import Book
+from api.chat.guidance import Guidance
+from api.chat.injecting import Injecting
+from api.chat.replies import Replies
 from api.clock import Clock
+from api.delivery.calls import Calls
 from api.delivery.channels import all_channels
 from api.delivery.deliveries import Deliveries
+from api.delivery.jobs import NEWS
+from api.delivery.rasa import Rasa
 from api.directory import Directory
 from api.explaining import Explaining
-from api.feed import Feed
+from api.feed.feed import Feed
 from api.follower import Follower
 from api.hub import Connection, Hub
+from api.ingest import labelling
 from api.ingest.native import OutsideEvent, ParsedBatch
+from api.ingest.remembered import Memory
 from api.jobs import BatchJob, ConfigJob, EngineJob, Job, Outcome, RearmJob
 from api.model.assistant import Assistant
 from api.model.endpoint import Endpoint
 from api.model.judging import Judging
 from api.predicates import Registry
 from api.recorder import Recorder
+from api.sessionizing import Sessionizing
 from api.settings import Settings
 from api.timers import Timers
 from api.watching import Watching
@@ -49,8 +58,6 @@ from projections.inline import Written
 from projections.why import explain
 
 log = structlog.get_logger()
-
-NEWS = 60 * SECOND  # an offer recorded longer ago than this is not pushed; who connects still gets it
 
 DRY_RUN_S = 2.0  # how long a dry run waits for its backtest
 
@@ -86,11 +93,17 @@ class Service:
         self.recorder.on_moved = self._moved
         self.backtests = Backtests(ledger, self.clock, settings)
         self.directory = Directory(self.recorder, self.clock)
+        self.sessionizing = Sessionizing(self.recorder, self.clock)
         self.models = Endpoint(ledger, self.clock)
         self.assistant = Assistant(self.recorder, self.models)
         self.judging = Judging(self.recorder, self.models)
-        self.deliveries = Deliveries(self.recorder, all_channels())
-        self.feed = Feed(self.recorder)
+        self.calls = Calls()
+        self.deliveries = Deliveries(self.recorder, all_channels(self.calls))
+        self.guidance = Guidance(self, self._spawn)
+        self.injecting = Injecting(self, Rasa(self.calls))
+        self.replies = Replies(self)
+        self.feed = Feed(self.recorder, settings, self.directory)
+        self.acts = Memory()
         self._background: set[asyncio.Task[Any]] = set()
 
     # --- life ------------------------------------------------------------------------------------
@@ -110,10 +123,16 @@ class Service:
         for part in self._parts:
             await part.start()
 
-    async def stop(self) -> None:
-        """Finish what was taken, end the streams, stop."""
+    def end_streams(self) -> None:
+        """No open stream keeps a shutdown waiting; clients come back by themselves."""
         self.hub.close()
         self.watching.close()
+        self.feed.close()
+
+    async def stop(self) -> None:
+        """Finish what was taken, end the streams, stop."""
+        self.end_streams()
+        self.guidance.close()
         await self.backtests.stop()
         for part in reversed(self._parts):
             await part.stop()
@@ -124,11 +143,19 @@ class Service:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.recorder.stop()
         await self.models.stop()
+        await self.calls.stop()
         self.predicates.close()
 
     @property
-    def _parts(self) -> tuple[Assistant, Judging, Deliveries, Feed]:
-        return (self.assistant, self.judging, self.deliveries, self.feed)
+    def _parts(self) -> tuple[Assistant, Judging, Deliveries, Feed, Injecting, Replies]:
+        return (
+            self.assistant,
+            self.judging,
+            self.deliveries,
+            self.feed,
+            self.injecting,
+            self.replies,
+        )
 
     async def ready(self) -> None:
         """Raises Unavailable where the database does not answer."""
@@ -158,6 +185,7 @@ class Service:
         job = ConfigJob(product, self.clock.new_id(), config=raw, digest=configs.digest(raw))
         outcome = (await self.recorder.submit(job))[0]
         if outcome.written:
+            self.directory.forget()
             self._spawn(self._rearm(product))
         return {"product_id": product, "revision": outcome.value, "activated": bool(outcome.written)}
 
@@ -235,10 +263,11 @@ class Service:
 
         Raises InvalidInput, with nothing stored, where the request is atomic and one event is bad.
         """
-        await self.product(product)
+        labels = (await self.product(product)).rules.config.labels
         if batch.rejected and batch.atomic:
             raise InvalidInput([Fault(r.path, r.detail) for r in batch.rejected])
-        jobs: list[Job] = [*self._jobs(product, batch.events)]
+        listed = labelling.collapsed(batch.events, labels) if labels.collapse else batch.events
+        jobs: list[Job] = [*self._jobs(product, listed)]
         if batch.rejected:
             jobs.append(self._rejection(product, [(r.path, r.detail) for r in batch.rejected]))
         outcomes = await self.recorder.submit(*jobs)
@@ -452,19 +481,24 @@ class Service:
             nudge_id = nudge["nudge_id"]
             if nudge_id in gone or self.hub.held(connection, nudge_id) or not (resumed or current):
                 continue
+            if not connection.native and self.guidance.held(
+                connection.product, nudge["session_id"], nudge_id
+            ):
+                continue
             if self.hub.send(connection, nudge, position):
-                self._delivered(connection.product, nudge_id, 1)
+                self.delivered(connection.product, nudge_id, 1)
 
     def leave(self, connection: Connection) -> None:
         """A connection ended; what a legacy one held and nobody saw goes to the next."""
         held = self.hub.leave(connection)
         if held:
-            self._spawn(self._hand_over(connection, frozenset(held)))
+            self._spawn(self.hand_over(connection.product, connection.user_id, frozenset(held)))
 
-    async def _hand_over(self, gone: Connection, held: frozenset[str]) -> None:
-        for position, nudge, _ in await self.open_nudges(gone.product, gone.user_id):
-            if nudge["nudge_id"] in held:
-                self.hub.offer(gone.product, gone.user_id, nudge, position)
+    async def hand_over(self, product: str, user_id: str, held: frozenset[str]) -> None:
+        """Send nudges, whose streams ended before anybody saw them, to the next that listens."""
+        for position, nudge, _ in await self.open_nudges(product, user_id):
+            if nudge["nudge_id"] in held and not self.hub.offer(product, user_id, nudge, position):
+                await self.guidance.take_over(product, nudge["nudge_id"])
 
     def _written(self, product: str, written: Sequence[Written]) -> None:
         """Wake the streams. After the commit; also for what other processes wrote."""
@@ -472,12 +506,16 @@ class Service:
         self.deliveries.written(product, written)
         self.judging.written(product, written)
         self.assistant.written(product, written)
+        self.guidance.written(product, written)
         for row, event in written:
             match event:
-                case events.NudgeOffered(user_id=str() as user_id) if _is_toast(event) and self._is_news(row):
-                    sent = self.hub.offer(product, user_id, nudge_json(row, event), row.position)
+                case events.NudgeOffered() as offered if _is_toast(offered) and self._is_news(row):
+                    sent, user_id = 0, offered.user_id
+                    if user_id is not None:
+                        sent = self.hub.offer(product, user_id, nudge_json(row, offered), row.position)
+                    sent = sent or self.guidance.offered(product, row, offered)
                     if sent:
-                        self._delivered(product, row.event_id, sent)
+                        self.delivered(product, row.event_id, sent)
                 case events.NudgeShown() as shown:
                     self._spawn(self._shown(product, row, shown))
                 case events.NudgeClosed(user_id=str() as user_id) as closed:
@@ -504,7 +542,7 @@ class Service:
             return  # another tab was first
         self.hub.shown(product, nudge["user_id"], shown.nudge_id, nudge["shown_tab"], row.position)
 
-    def _delivered(self, product: str, nudge_id: str, connections: int) -> None:
+    def delivered(self, product: str, nudge_id: str, connections: int) -> None:
         fact = (nudge_stream(nudge_id), events.NudgeDelivered("toast", connections), self.clock.new_id())
         job = EngineJob(product, self.clock.new_id(), facts=(fact,))
         self._spawn(self.recorder.submit(job))
@@ -524,7 +562,7 @@ class Service:
 
 
 def _is_toast(offered: events.NudgeOffered) -> bool:
-    """Whether the nudge goes to the nudge streams; other channels wait for their adapters."""
+    """Whether the nudge goes to the nudge streams; the other channels are called (`api.delivery`)."""
     return "toast" in offered.message["channels"]
 
 

@@ -40,6 +40,29 @@ def loads(body: bytes) -> Any:
     return value
 
 
+def salvaged(body: bytes) -> tuple[Any, list[Fault]]:
+    """The value, and what of it could not be taken: null stands there, or the text without what was wrong.
+
+    For sources that drop what they are refused. Raises InvalidInput for what is no JSON at all.
+    """
+    try:
+        return loads(body), []
+    except InvalidInput:
+        faults: list[Fault] = []
+        return _sound(_checked(_raw(body), "", 1, faults)), faults[:MAX_FAULTS]
+
+
+def _sound(value: Any) -> Any:
+    """Without NUL and halves of surrogate pairs, in texts and in keys."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_sound(item) for item in value]
+    if isinstance(value, dict):
+        return {_sound(key): _sound(item) for key, item in value.items()}
+    return value
+
+
 def _matches(body: bytes) -> int:
     # Searching for one byte is many times faster than for two, so that comes first.
     if (
@@ -114,12 +137,23 @@ def _constant(text: str) -> _Refused:
 
 def _exact(body: bytes, refusal: str | None) -> Any:
     """The value, or InvalidInput. `refusal` is what orjson found wrong, for what this look lets pass."""
+    faults: list[Fault] = []
+    value = _checked(_raw(body), "", 1, faults)
+    if refusal is not None and not faults:
+        faults.append(Fault("", f"malformed JSON: {refusal}"))
+    if faults:
+        raise InvalidInput(faults[:MAX_FAULTS])
+    return value
+
+
+def _raw(body: bytes) -> Any:
+    """What stands in the text, wrong parts marked. Raises InvalidInput where it cannot be read at all."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput([Fault("", f"not UTF-8 at byte {error.start}")]) from None
     try:
-        raw = json.loads(
+        return json.loads(
             text, object_pairs_hook=_Object, parse_int=_integer, parse_float=_float, parse_constant=_constant
         )
     except json.JSONDecodeError as error:
@@ -127,13 +161,6 @@ def _exact(body: bytes, refusal: str | None) -> Any:
         raise InvalidInput([Fault("", f"malformed JSON at {where}: {error.msg}")]) from None
     except RecursionError:
         raise InvalidInput([Fault("", f"nested deeper than {MAX_DEPTH}")]) from None
-    faults: list[Fault] = []
-    value = _checked(raw, "", 1, faults)
-    if refusal is not None and not faults:
-        faults.append(Fault("", f"malformed JSON: {refusal}"))
-    if faults:
-        raise InvalidInput(faults[:MAX_FAULTS])
-    return value
 
 
 def _checked(raw: Any, path: str, depth: int, faults: list[Fault]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -47,12 +48,18 @@ class EventStream(Response, Generic[C]):
 
     media_type = "text/event-stream"
 
-    def __init__(self, source: Source[C], connection: C, last_event_id: str | None) -> None:
+    def __init__(
+        self,
+        source: Source[C],
+        connection: C,
+        last_event_id: str | None,
+        alive: Callable[[C], bytes] = lambda _: KEEP_ALIVE,
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._source, self._connection = source, connection
         self._last = _position(last_event_id)
-        self._keep_alive = source.settings.keep_alive_s
+        self._keep_alive, self._alive = source.settings.keep_alive_s, alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -86,7 +93,7 @@ class EventStream(Response, Generic[C]):
                     async with asyncio.timeout(self._keep_alive):
                         frame = await connection.frames.get()
                 except TimeoutError:
-                    frame = KEEP_ALIVE
+                    frame = self._alive(connection)
                 if frame is None:
                     await write(b"", more=False)
                     return

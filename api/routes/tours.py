@@ -7,11 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from api import deps
 from api.deps import Ledgered
 from api.ingest import fields
 from api.problems import BadRequest
-from api.routes.products import resolve
+from api.routes import asked
 from domain import errors, events
 from domain.errors import NotFound
 from domain.session import SessionState
@@ -20,43 +19,20 @@ router = APIRouter(tags=["tours"])
 
 
 def _asks(*required: str, **optional: Any) -> dict[str, Any]:
-    """The body of a call, for the documentation."""
-    text = {"type": "string"}
-    properties = {**dict.fromkeys(required, text), "session_id": text, "product_id": text, **optional}
-    schema = {"type": "object", "required": list(required), "properties": properties}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return asked.body_of(*required, session_id=asked.TEXT, **optional)
 
 
 async def _asked(request: Request, service: Ledgered) -> tuple[str, dict[str, Any], str]:
     """Product, body and user of a tour call."""
-    body = await deps.json_object(request)
-    named = body.get("product_id")
-    if isinstance(named, str) and named:
-        await service.product(named)
-        product = named
-    else:
-        product = await resolve(request, service)
-    return product, body, _text(body, "user_id")
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadRequest(f"{name} is required and must be text", name)
-    if len(value) > 200 or not value.isprintable():
-        raise BadRequest(f"{name} is 1 to 200 characters without control characters", name)
-    return value
-
-
-def _optional(body: dict[str, Any], name: str) -> str | None:
-    return _text(body, name) if body.get(name) is not None else None
+    product, body = await asked.product_and_body(request, service)
+    return product, body, asked.text(body, "user_id")
 
 
 @router.post("/tour/start", openapi_extra=_asks("user_id", "tour_id"))
 async def start(request: Request, service: Ledgered) -> dict[str, Any]:
     """A tour begins: `{user_id, tour_id}`, by registry id or provider flow id."""
     product, body, user_id = await _asked(request, service)
-    tour_id = _text(body, "tour_id")
+    tour_id = asked.text(body, "tour_id")
     tour = (await service.product(product)).rules.config.tour(tour_id)
     if tour is None:
         raise NotFound(f"no tour {tour_id!r} in the config of product {product!r}")
@@ -64,8 +40,8 @@ async def start(request: Request, service: Ledgered) -> dict[str, Any]:
         product,
         user_id,
         lambda _: events.TourStarted(tour_id),
-        _optional(body, "session_id"),
-        _optional(body, "event_id"),
+        asked.optional(body, "session_id"),
+        asked.optional(body, "event_id"),
     )
     status = "ok" if known else "no_session"
     return {"status": status, "flow_id": tour.user_tour_id, "tour_id": tour.id}
@@ -83,8 +59,8 @@ async def step(request: Request, service: Ledgered) -> dict[str, Any]:
         product,
         user_id,
         lambda state: _running(state, body, lambda tour: events.TourStep(tour, number)),
-        _optional(body, "session_id"),
-        _optional(body, "event_id"),
+        asked.optional(body, "session_id"),
+        asked.optional(body, "event_id"),
     )
     return {"status": "ok" if known else "no_session"}
 
@@ -105,8 +81,8 @@ async def end(request: Request, service: Ledgered) -> dict[str, Any]:
         product,
         user_id,
         lambda state: _running(state, body, lambda tour: events.TourEnded(tour, outcome=outcome)),
-        _optional(body, "session_id"),
-        _optional(body, "event_id"),
+        asked.optional(body, "session_id"),
+        asked.optional(body, "event_id"),
     )
     return {"status": "ok" if known else "no_session"}
 
@@ -115,5 +91,5 @@ def _running(
     state: SessionState, body: dict[str, Any], make: Callable[[str], events.Outside]
 ) -> events.Outside | None:
     """The event for the named tour, else for the one that runs; None where none runs."""
-    tour = _optional(body, "tour_id") or state.active_tour_id
+    tour = asked.optional(body, "tour_id") or state.active_tour_id
     return make(tour) if tour is not None else None

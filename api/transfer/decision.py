@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.transfer import cloudevents
-from domain.envelope import ENGINE, PRODUCT_STREAM, Recorded
-from domain.errors import Fault, InvalidInput, NotFound
+from domain.envelope import PRODUCT_STREAM, Recorded
+from domain.errors import Fault, InvalidInput
 from eventstore import chain, reader, signing, statements
 from projections import rederive
 from projections.readable import Told
@@ -46,10 +46,7 @@ _KEYS = frozenset(
 
 async def gather(conn: AsyncConnection, product: str, decision_id: str) -> dict[str, Any]:
     """The file's content, not yet signed. Raises NotFound where there is no such decision."""
-    found = await reader.find_ids(conn, product, ENGINE, [decision_id])
-    row = found.get(decision_id)
-    if row is None or row.type not in rederive.DECISIONS:
-        raise NotFound(f"no decision {decision_id!r} in product {product!r}")
+    row = await rederive.find(conn, product, decision_id)
     read: dict[str, int] = orjson.loads(row.data)["explanation"]["read"]
     streams: dict[str, list[dict[str, Any]]] = {}
     for stream, version in read.items():

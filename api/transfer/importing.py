@@ -14,12 +14,13 @@ from itertools import islice
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.feed import marks
 from api.transfer import cloudevents, lines
 from api.transfer.exporting import DataKey
 from domain import codec, config_parse
 from domain.envelope import ENGINE, OUTSIDE, PRODUCT_STREAM, Recorded
 from domain.errors import Fault, InvalidInput, NudgeledgerError
-from eventstore import chain, reader, statements, verifying
+from eventstore import chain, reader, statements, subscription, verifying
 from eventstore.appender import Appender, Unit
 from eventstore.engine import Ledger
 
@@ -142,6 +143,8 @@ async def write(
         while page := list(islice(pending, PAGE)):
             async with ledger.transaction() as conn:
                 await _append(appender, conn, product, page)
+                head = await reader.head(conn)
+                await subscription.save_checkpoint(conn, marks.pushed(product), head)  # nothing is delivered
             count += len(page)
             on_progress(after + count)
     finally:

@@ -10,11 +10,16 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from api import cli, labels, log
-from api.ingest import posthog
+from api import cli, intake, labels, log
+from api.ingest import labelling, naming, posthog
+from api.ingest.acts import Act
+from api.ingest.native import OutsideEvent
 from api.service import Service
 from domain import events, instants, session
+from domain.config_labels import Labels
 from domain.envelope import Recorded, session_stream
 from domain.instants import SECOND
 from domain.session import SessionState
@@ -27,6 +32,11 @@ from tests.conftest import Run
 
 RECORDED = Path(__file__).parent.parent / "data" / "posthog" / "flat.jsonl"
 NOW = instants.parse("2026-11-20T09:26:00Z")
+NONE = Labels()
+_KEYS = st.sampled_from(
+    ("event", "event_type", "type", "name", "merged", "page", "own", "elements_chain", "text")
+)
+LABELLER = labelling.labeller(posthog.SOURCE, NONE)
 
 
 def click(n: int, session_id: str = "ps", **changes: str) -> dict[str, str]:
@@ -46,15 +56,22 @@ def click(n: int, session_id: str = "ps", **changes: str) -> dict[str, str]:
 
 async def send(service: Service, *bodies: dict[str, str]) -> None:
     for body in bodies:
-        translated = posthog.translate(body, service.clock.now())
-        await service.record_events("acme", translated.events)
+        await intake.take(service, "acme", posthog.translate(body, service.clock.now()).seen)
+
+
+def outside(body: dict[str, str], received_at: int = START) -> list[OutsideEvent]:
+    return labelling.outside(posthog.translate(body, received_at).seen, NONE).events
 
 
 def plant(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bug: the body's own text is believed, and pages are not told apart."""
-    monkeypatch.setattr(posthog, "LABELLER", "posthog-0")
-    monkeypatch.setattr(posthog, "label", lambda chain, flat_text: flat_text)
-    monkeypatch.setattr(posthog.canonical, "canonical_url", lambda url: "https://app.example/projects")
+
+    def believed(act: Act, rules: Labels) -> naming.Name:
+        return naming.Name(act.text or "", naming.SAID)
+
+    monkeypatch.setattr(labelling, "VERSION", 0)
+    monkeypatch.setattr(labelling, "name_of", believed)
+    monkeypatch.setattr(labelling, "address", lambda url, rules: "https://app.example/projects")
 
 
 async def proposed(
@@ -83,6 +100,10 @@ async def all_reproduced(ledger: Ledger) -> int:
     return len(decisions)
 
 
+def seen(label: session.Label) -> tuple[str, str | None]:
+    return label.title, label.url
+
+
 OLD = ("Cancel", "https://app.example/projects")
 NEW = ("Save changes", "https://app.example/projects/:id/edit")
 
@@ -103,7 +124,7 @@ def test_a_labelling_bug_is_repaired_and_earlier_decisions_keep_the_label_they_s
 
     async def relabel() -> int:
         found, looked = await proposed(ledger)
-        assert [(c.session_id, c.version, c.before[1:], c.after[1:]) for c in found] == [
+        assert [(c.session_id, c.version, seen(c.before), seen(c.after)) for c in found] == [
             ("ps", 1, OLD, NEW),
             ("ps", 2, OLD, NEW),
         ]
@@ -124,7 +145,7 @@ def test_a_labelling_bug_is_repaired_and_earlier_decisions_keep_the_label_they_s
     assert titles(rows, 4) == [NEW, OLD]
     assert titles(rows, 3) == [OLD, OLD]
     assert run(all_reproduced(ledger)) == 1
-    assert orjson.loads(rows[3].data)["labeller"] == posthog.LABELLER
+    assert orjson.loads(rows[3].data)["labeller"] == LABELLER
     assert run(stored(ledger, "acme"))  # the chain holds
     assert run(proposed(ledger))[0] == []  # a second run changes nothing
 
@@ -175,10 +196,7 @@ def test_what_cannot_be_labelled_again_is_counted(
     async def scenario() -> labels.Looked:
         async with serving(ledger, FakeClock()) as service:
             await service.put_config("acme", config("acme"))
-            with monkeypatch.context() as bug:
-                bug.setattr(posthog, "_BODY", ())
-                await send(service, click(0))
-            bodiless = posthog.translate(click(1, distinct_id="u_2", session_id="other"), START).events[0]
+            (bodiless,) = outside(click(1, distinct_id="u_2", session_id="other"))
             assert isinstance(bodiless.event, events.Action)
             old = bodiless._replace(event=replace(bodiless.event, body=None, labeller=None))
             await service.record_events("acme", [old])
@@ -188,7 +206,7 @@ def test_what_cannot_be_labelled_again_is_counted(
         return (await proposed(ledger))[1]
 
     looked = run(scenario())
-    assert (looked.actions, looked.without_body, looked.erased) == (3, 2, 1)
+    assert (looked.actions, looked.without_body, looked.erased) == (2, 1, 1)
 
 
 # --- what is kept --------------------------------------------------------------------------------
@@ -208,7 +226,7 @@ def test_a_body_is_kept_sealed_and_nothing_of_it_twice(ledger: Ledger, run: Run)
 
     row, personal = run(scenario())
     clear = orjson.loads(row.data)
-    assert clear["labeller"] == posthog.LABELLER
+    assert clear["labeller"] == LABELLER
     assert "body" not in clear
     assert personal["body"] == {
         "event": "$autocapture",
@@ -222,9 +240,12 @@ def test_a_body_is_kept_sealed_and_nothing_of_it_twice(ledger: Ledger, run: Run)
 @pytest.mark.parametrize("number", range(23))
 def test_every_recorded_body_is_labelled_the_same_again(number: int) -> None:
     body = json.loads(RECORDED.read_text().splitlines()[number])
-    for event in posthog.translate(body, NOW).events:
+    for event in outside(body, NOW):
         if isinstance(event.event, events.Action):
-            assert posthog.relabel(event.event) == event.event
+            act = posthog.act_again(event.event)
+            assert act is not None
+            again = labelling.again(act, event.event, NONE, posthog.SOURCE)
+            assert replace(again, timestamp_end=event.event.timestamp_end) == event.event
 
 
 @pytest.mark.parametrize(
@@ -240,13 +261,12 @@ def test_every_recorded_body_is_labelled_the_same_again(number: int) -> None:
     ],
 )
 def test_an_inputs_value_is_kept_nowhere_whatever_it_holds(chain: str) -> None:
-    (event,) = posthog.translate(click(0, elements_chain=chain), START).events
+    (event,) = outside(click(0, elements_chain=chain))
     action = event.event
     assert isinstance(action, events.Action)
     kept = json.dumps([action.properties, action.body, action.title])
     assert "4711" not in kept
     assert "attr__value" not in kept
-    assert posthog.relabel(action) == action
     if "path" in chain:
         assert action.properties is not None
         assert action.properties["elements_chain"] == 'input:attr__name="path";form:text="Go"'
@@ -261,14 +281,36 @@ def test_a_retry_that_was_labelled_by_another_version_is_no_conflict(
             with monkeypatch.context() as bug:
                 plant(bug)
                 await send(service, click(0))
-            again = posthog.translate(click(0), service.clock.now()).events
-            (another,) = posthog.translate(click(0, referrer="x"), START).events
+            again = outside(click(0), service.clock.now())
+            (another,) = outside(click(0, referrer="x"))
             changed = [event._replace(event=another.event) for event in again]
             same = await service.record_events("acme", again)
             other = await service.record_events("acme", changed)
             return same.duplicates, same.conflicting, other.conflicting
 
     assert run(scenario()) == (1, 0, 1)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+_table = st.none() | st.dictionaries(_KEYS, _json, max_size=5)
+
+
+@pytest.mark.parametrize("source", sorted(labels.SOURCES))
+@given(body=_table, properties=_table, url=st.none() | st.text(max_size=10))
+def test_whatever_was_kept_an_act_is_made_of_it_or_none(
+    source: str, body: dict[str, Any] | None, properties: dict[str, Any] | None, url: str | None
+) -> None:
+    """A backfilled ledger may hold bodies that no source here would have written."""
+    action = events.Action("click", "x", raw_url=url, body=body, properties=properties)
+    act = labels.SOURCES[source](action)
+    if act is not None:
+        assert labelling.again(act, action, NONE, source).title
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -296,8 +338,9 @@ def test_the_command_shows_and_only_with_apply_appends(
     monkeypatch.setattr(log, "configure", lambda form: None)  # it would keep the captured stream for ever
     run(record())
     url = "url 'https://app.example/projects' -> 'https://app.example/projects/:id/edit'"
+    said = "description 'User clicked Cancel on Projects' -> 'User clicked Save changes on Projects / Edit'"
     assert relabel().splitlines() == [
-        f"ps version 1: title 'Cancel' -> 'Save changes', {url}",
+        f"ps version 1: title 'Cancel' -> 'Save changes', {said}, {url}",
         "1 actions of sources that are labelled here: 1 would change, 0 without a kept body, 0 erased",
     ]
     assert len(run(stream(ledger))) == 1

@@ -252,12 +252,17 @@ SENTENCES = {
     "chat_message": "Chat message by the user",
     "config_activated": "Config r3-0123456789ab came into force",
     "conversation_linked": "A new conversation began",
+    "delivery_attempted": "“Bulk edit”: attempt 1 by rasa began",
+    "delivery_failed": "“Bulk edit”: attempt 2 by webhook failed: the vendor answered 503; the next is due "
+    "at 00:00:05Z",
+    "delivery_unknown": "“Bulk edit”: whether attempt 1 by rasa arrived cannot be known: the service stopped "
+    "during the call; the next is due at 00:00:05Z",
     "engine_activated": "Engine 1-abc decides from here on",
     "evaluation_failed": "The evaluation failed (ZeroDivisionError); the events are stored all the same",
     "goal_reached": "Reached the goal “bulk_edit_used”",
     "interaction_timed_out": "No interaction for 20 s: thinking again, cooldown until 00:01:01",
     "nudge_closed": "“Bulk edit” was closed: superseded",
-    "nudge_delivered": "“Bulk edit” was sent to 2 open pages (toast)",
+    "nudge_delivered": "“Bulk edit” was sent to 2 open pages (intercom)",
     "nudge_dismissed": "“Bulk edit” was dismissed",
     "nudge_offered": "Offered “Bulk edit”",
     "nudge_shown": "“Bulk edit” was shown",
@@ -265,6 +270,9 @@ SENTENCES = {
     "option_clicked": "Chose “Yes please”",
     "reaction": "Reacted with “👍”",
     "rejected_input": "Input was refused: 1 mistake",
+    "reply_generated": "The assistant followed up on “Bulk edit” by small-1 (no answer of the model was used: "
+    "too late)",
+    "summary_generated": "A summary was made of 12 actions",
     "tour_ended": "Completed the tour “projects-bulk-edit”",
     "tour_started": "Started the tour “projects-bulk-edit”",
     "tour_step": "Reached step second of the tour “projects-bulk-edit”",
@@ -325,6 +333,20 @@ def test_every_event_type_has_a_sentence_of_its_own_without_anything_personal(ki
         (events.TourEnded("t"), "Ended the tour “t”"),
         (events.UserIdentified(), "Identified as “u”"),
         (events.NudgeDelivered("toast", 1), "The nudge was sent to 1 open page (toast)"),
+        (events.NudgeDelivered("rasa", None, 2), "The nudge: delivered by rasa at attempt 2"),
+        (events.DeliveryFailed("rasa", 0, "why"), "The nudge: not tried by rasa: why"),
+        (events.DeliveryFailed("rasa", 0, "why", None, 5), "The nudge: waiting with rasa: why"),
+        (
+            events.DeliveryFailed("rasa", 1, "why"),
+            "The nudge: attempt 1 by rasa failed: why; there is no other",
+        ),
+        (
+            events.DeliveryUnknown("rasa", 1, "why"),
+            (
+                "The nudge: whether attempt 1 by rasa arrived cannot be known: why; it is not repeated, so "
+                "that nobody gets it twice"
+            ),
+        ),
         (
             events.InteractionTimedOut("proactive_assistance", 500_000, 0, SECOND),
             "No interaction for 0.5 s: thinking again, no cooldown",

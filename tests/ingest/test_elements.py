@@ -100,3 +100,60 @@ def test_what_is_beyond_the_cap_is_not_looked_at() -> None:
 def test_hostile_chains_take_little_time(piece: str) -> None:
     elements.parse('div:text="' + piece * elements.MAX_CHARS)
     elements.parse(piece * elements.MAX_CHARS)
+
+
+def test_a_class_may_hold_what_separates_classes_and_elements() -> None:
+    chain = (
+        'a.md:flex.w-1.5;x:attr__class="md:flex w-1.5;x"nth-child="1";nav.nav:attr__class="nav"nth-child="2"'
+    )
+    assert [(e.tag, e.classes) for e in elements.parse(chain)] == [
+        ("a", ("md:flex", "w-1.5;x")),
+        ("nav", ("nav",)),
+    ]
+
+
+CHARS = st.text(st.sampled_from('ab.:;="\\ -_é'), max_size=12)
+ELEMENTS = st.lists(
+    st.builds(
+        lambda tag, values, text: elements.Element(tag, (), {**values, "nth-child": "1"}, text),
+        st.sampled_from(["a", "button", "svg", "my-tag"]),
+        st.dictionaries(st.sampled_from(["title", "aria-label", "data-attr", "id", "href"]), CHARS),
+        st.none() | CHARS,
+    ),
+    max_size=4,
+)
+
+
+@given(ELEMENTS)
+def test_what_was_written_is_read_again(chain: list[elements.Element]) -> None:
+    """Only a value that holds a backslash before a quote or at its end cannot be told: nothing escapes it."""
+    values = [v for e in chain for v in (*e.attributes.values(), e.text or "")]
+    if not any('\\"' in value or value.endswith("\\") for value in values):
+        assert elements.parse(elements.written(chain)) == chain
+
+
+@pytest.mark.parametrize(
+    "raw", [None, 5, {}, [5, None], [{}], [{"tag_name": 5, "attr__id": [], "classes": "x"}]]
+)
+def test_a_list_of_anything_is_read_without_an_exception(raw: object) -> None:
+    for element in elements.listed(raw):
+        assert element == elements.Element("", (), {}, None)
+
+
+def test_what_was_typed_or_chosen_is_taken_out_and_what_a_button_says_stays() -> None:
+    chain = (
+        'input:attr__type="range"attr__aria-valuenow="7"attr__value="7"attr__name="volume";'
+        'textarea:text="dear diary";div:attr__contenteditable="true"text="dear diary";'
+        'input:attr__type="submit"attr__value="Send";button:attr__value="v"text="Go"'
+    )
+    clean = elements.without_values(elements.parse(chain))
+    assert [(e.tag, e.text) for e in clean] == [
+        ("input", None),
+        ("textarea", None),
+        ("div", None),
+        ("input", "Send"),
+        ("button", "Go"),
+    ]
+    assert dict(clean[0].attributes) == {"type": "range", "name": "volume"}
+    assert elements.parse(elements.written(clean)) == clean
+    assert elements.without_values(clean) is clean

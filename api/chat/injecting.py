@@ -1,0 +1,163 @@
+"""A nudge's question into the chat, asked for by the user, and the grounded follow-up behind it.
+
+Both are said at most once, whoever asks how often: each is a delivery of the nudge like any other (channels
+`rasa` and `rasa_follow_up`), so an attempt is recorded before the call and its outcome after, and an attempt
+whose outcome nobody knows is the end of it. That the user asked is recorded once and whatever the chat does:
+as the user's chat message in the nudge's session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+
+from api.chat import nudges, options, saying
+from api.chat.nudges import Nudge
+from api.chat.options import Told
+from api.chat.saying import FOLLOW_UP, NotTaken, Saying, Spot
+from api.delivery.jobs import Answer as Step
+from api.delivery.rasa import Rasa, Said
+from domain import events
+from domain.envelope import Recorded, name_in
+from domain.errors import NotCarriedOut, NotFound, NudgeledgerError
+from domain.instants import SECOND
+from domain.nudge import DELIVERED, TRYING, UNKNOWN
+from projections import facts, lookups
+
+if TYPE_CHECKING:
+    from api.service import Service
+
+log = structlog.get_logger()
+
+FOLLOW_UP_AFTER_S = 0.6  # behind the question
+FOLLOW_UP_TRIES = 4
+PAUSE_S = 1.0  # before a follow-up that was refused for now is tried again; doubled each time
+LONGEST_PAUSE_S = 30.0
+LOOKED_BACK = 50_000  # positions in which a start looks for attempts that nobody settled
+STOPPING_S = 5.0  # that a stop waits for follow-ups under way
+
+
+class Injected(NamedTuple):
+    """The question stands in the chat."""
+
+    nudge: Nudge
+    sent: bool  # by this call; False: it was there already
+    said: Said
+
+
+class Injecting:
+    """What is said in chats because users open them."""
+
+    def __init__(self, service: Service, rasa: Rasa) -> None:
+        self._service, self._saying = service, Saying(service.recorder, rasa)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin with what an earlier process left in the middle of an attempt."""
+        async with self._service.ledger.reader() as conn:
+            rows = await lookups.recent_of_type(conn, events.DeliveryAttempted.TYPE, LOOKED_BACK)
+        self._spawn(self._settle_left(rows))
+
+    async def stop(self) -> None:
+        """Let follow-ups under way be said."""
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=STOPPING_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def inject(
+        self, product: str, user_id: str | None, trigger_id: str | None, sender_id: str
+    ) -> Injected:
+        """Say the recorded question of the user's open nudge, else of the newest, in the chat `sender_id`.
+
+        Raises NotFound where no such nudge was offered, NotCarriedOut where the chat does not take it.
+        """
+        nudge = await self._nudge(product, user_id, trigger_id)
+        settings = (await self._service.product(product)).rules.config.channels.rasa
+        if settings is None:
+            await self._asked(product, nudge, sender_id)
+            raise NotCarriedOut("no chat is configured: the config has no channels.rasa")
+        spot = Spot(product, nudge.nudge_id, nudge.trigger_id, sender_id, settings)
+        # Before the asking closes the nudge: an attempt under way is left alone, one that is due is dropped.
+        step = await self._saying.begin(spot, Rasa.name)
+        await self._asked(product, nudge, sender_id)
+        if not isinstance(step.event, events.DeliveryAttempted):
+            _check_said(step)
+            return Injected(nudge, False, Said())
+        said = await self._saying.say(spot, step.event, nudge.body)
+        self._spawn(self._follow_up(spot))
+        return Injected(nudge, True, said)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    async def _nudge(self, product: str, user_id: str | None, trigger_id: str | None) -> Nudge:
+        found = None
+        if user_id is not None:
+            async with self._service.ledger.reader() as conn:
+                found = await nudges.newest(conn, product, user_id, trigger_id, self._service.clock.now())
+        if found is None:
+            raise NotFound("no such nudge was offered: user_id and trigger_id name one that was")
+        return found
+
+    async def _asked(self, product: str, nudge: Nudge, sender_id: str) -> None:
+        """Record that the user asked for the question in this conversation; the asking once a nudge."""
+        state = (await self._service.recorder.session(product, nudge.session_id)).state
+        asked = events.ChatMessage("user", nudge.body, sender_id)
+        told = [Told(asked, "chat", f"inject-{nudge.nudge_id}")]
+        if state.conversation_id != sender_id:
+            told.insert(0, Told(events.ConversationLinked(sender_id, "new"), "chat"))
+        await options.record(self._service, product, nudge, told)
+
+    async def _follow_up(self, spot: Spot) -> None:
+        """Behind the question, what helps: made while the pause runs, said when it is over."""
+        text, _ = await asyncio.gather(
+            self._service.assistant.follow_up(spot.product, spot.nudge_id), asyncio.sleep(FOLLOW_UP_AFTER_S)
+        )
+        for tried in range(FOLLOW_UP_TRIES):
+            step = await self._saying.begin(spot, FOLLOW_UP)
+            if not isinstance(step.event, events.DeliveryAttempted):
+                return
+            try:
+                await self._saying.say(spot, step.event, text)
+            except NotTaken as error:
+                if error.final:
+                    return
+                await asyncio.sleep(max(PAUSE_S * 2**tried, min(error.after or 0.0, LONGEST_PAUSE_S)))
+            else:
+                return
+
+    async def _settle_left(self, rows: Sequence[Recorded]) -> None:
+        """An attempt that nobody settled by its end is one of which nobody knows."""
+        for row in rows:
+            left = facts.fact(row).event
+            if isinstance(left, events.DeliveryAttempted) and left.channel in (Rasa.name, FOLLOW_UP):
+                await asyncio.sleep(max(0, left.until - self._service.clock.now() + 1) / SECOND)
+                await self._saying.step(
+                    row.product, name_in(row.stream), left.channel, saying.lost(left.channel)
+                )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(_quietly(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _check_said(step: Step) -> None:
+    """Where no attempt is made. Raises NotCarriedOut unless the question is said, or being said."""
+    if isinstance(step.event, events.DeliveryUnknown) or step.standing.status == UNKNOWN:
+        raise NotCarriedOut(saying.ONCE)
+    if step.standing.status not in (DELIVERED, TRYING):
+        raise NotCarriedOut(f"the chat refused the question {step.standing.attempt} times: it is given up")
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except NudgeledgerError as error:
+        log.warning("follow_up_failed", error=str(error))
+    except Exception as error:  # whatever it is: nobody waits for it, so say it here
+        log.error("follow_up_failed", error=type(error).__name__, exc_info=True)
