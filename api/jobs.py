@@ -117,6 +117,16 @@ class BatchJob(Job):
             turn.record_user(self.user_id, fresh, turn.now)
 
 
+def by_stream(items: Iterable[OutsideEvent]) -> Iterable[tuple[str | None, str | None, list[OutsideEvent]]]:
+    """The events of each session, or of each user where they name no session, as first named:
+    (session id, user id of events without a session, events)."""
+    groups: dict[tuple[str | None, str | None], list[OutsideEvent]] = {}
+    for item in items:
+        key = (item.session_id, None if item.session_id is not None else item.user_id)
+        groups.setdefault(key, []).append(item)
+    return [(session_id, user_id, listed) for (session_id, user_id), listed in groups.items()]
+
+
 @dataclass(slots=True, eq=False)
 class BackfillJob(BatchJob):
     """Events of long ago, recorded now as history: nothing is evaluated.

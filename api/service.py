@@ -34,7 +34,7 @@ from api.hub import Connection, Hub
 from api.ingest import labelling
 from api.ingest.native import OutsideEvent, ParsedBatch
 from api.ingest.remembered import Memory
-from api.jobs import BatchJob, ConfigJob, EngineJob, Job, Outcome, RearmJob
+from api.jobs import BatchJob, ConfigJob, EngineJob, Job, Outcome, RearmJob, by_stream
 from api.model.assistant import Assistant
 from api.model.endpoint import Endpoint
 from api.model.judging import Judging
@@ -47,7 +47,7 @@ from api.watching import Watching
 from domain import codec, events
 from domain.envelope import PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
 from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
-from domain.instants import DAY, SECOND, optional_text, text
+from domain.instants import DAY, optional_text, text
 from domain.machine import PROACTIVE
 from domain.run import Live
 from domain.session import SessionState
@@ -288,15 +288,8 @@ class Service:
         return EngineJob(product, job_id, facts=(fact,))
 
     def _jobs(self, product: str, batch: Sequence[OutsideEvent]) -> list[BatchJob]:
-        groups: dict[tuple[str | None, str | None], list[OutsideEvent]] = {}
-        made_ids = True
-        for item in batch:
-            if item.event_id is None:
-                item = item._replace(event_id=self.clock.new_id())
-            else:
-                made_ids = False
-            key = (item.session_id, None if item.session_id is not None else item.user_id)
-            groups.setdefault(key, []).append(item)
+        named = [item if item.event_id else item._replace(event_id=self.clock.new_id()) for item in batch]
+        made_ids = all(item.event_id is None for item in batch)
         return [
             BatchJob(
                 product,
@@ -306,7 +299,7 @@ class Service:
                 items=items,
                 made_ids=made_ids,
             )
-            for (session_id, user_id), items in groups.items()
+            for session_id, user_id, items in by_stream(named)
         ]
 
     async def _receipt(

@@ -15,7 +15,7 @@ from typing import Any
 from api.clock import Clock
 from api.ingest import native, strict
 from api.ingest.native import OutsideEvent
-from api.jobs import BackfillJob, Outcome
+from api.jobs import BackfillJob, Outcome, by_stream
 from api.recorder import Recorder
 from api.transfer import lines
 from api.transfer.cloudevents import SPECVERSION
@@ -99,16 +99,11 @@ async def write(
 
 
 def _jobs(product: str, clock: Clock, page: Iterable[OutsideEvent]) -> list[BackfillJob]:
-    """A job for each session, or user, in the order in which the page first names it."""
-    groups: dict[tuple[str | None, str | None], list[OutsideEvent]] = {}
-    for event in page:
-        key = (event.session_id, event.user_id if event.session_id is None else None)
-        groups.setdefault(key, []).append(event)
     return [
         BackfillJob(
             product, units.HISTORY + clock.new_id(), session_id=session_id, user_id=user_id, items=items
         )
-        for (session_id, user_id), items in groups.items()
+        for session_id, user_id, items in by_stream(page)
     ]
 
 

@@ -270,8 +270,10 @@ SENTENCES = {
     "option_clicked": "Chose “Yes please”",
     "reaction": "Reacted with “👍”",
     "rejected_input": "Input was refused: 1 mistake",
-    "reply_generated": "The assistant followed up on “Bulk edit” by small-1 (no answer of the model was used: "
-    "too late)",
+    "judge_answered": "The judge allowed “Bulk edit”",
+    "nudge_proposed": "“Bulk edit” was put to the judge",
+    "reply_generated": "The assistant followed up on “Bulk edit” by small-1 "
+    "(no answer of the model was used: too late)",
     "summary_generated": "A summary was made of 12 actions",
     "tour_ended": "Completed the tour “projects-bulk-edit”",
     "tour_started": "Started the tour “projects-bulk-edit”",
