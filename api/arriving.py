@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from api import intake
@@ -23,12 +23,24 @@ async def take(
 
 def check(arrived: Arrived) -> None:
     """Raises InvalidInput where every event of a body was rejected."""
-    if arrived.rejected and not arrived.events and not arrived.ignored:
+    if arrived.refused:
         raise InvalidInput(arrived.rejected[:100])
 
 
-def told(taken: intake.Taken, arrived: Arrived) -> dict[str, Any]:
-    """The answer to senders that read one."""
+def one(translate: Callable[[Any, int], Arrived], data: object, received_at: int) -> Arrived:
+    """A body of a single event, which is noted where it is refused."""
+    try:
+        return translate(data, received_at)
+    except InvalidInput as error:
+        return Arrived(rejected=list(error.faults), bad=[0])
+
+
+async def answered(
+    service: Service, product: str, arrived: Arrived, left_out: Sequence[Fault]
+) -> dict[str, Any]:
+    """Record it, and say what became of it. Raises InvalidInput where every event was rejected."""
+    taken = await take(service, product, arrived, left_out)
+    check(arrived)
     return {
         "accepted": taken.accepted,
         "duplicates": taken.duplicates,

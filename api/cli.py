@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from api import credentials, log
 from api.commands import auditing, backtesting, rebuilding, relabelling, replaying, transfer, verifying
 from api.commands.common import Refused, Run, database, faults_of, ledger_of, read_config, say
+from api.restarting import HANDED_OVER, Restarting
 from api.settings import Settings
 from domain import codec, config_parse
 from domain.errors import InvalidInput, NudgeledgerError
@@ -180,7 +181,11 @@ def _run_server(settings: Settings, *, demo: bool) -> int:
         server_header=False,
     )
     server = Server(config)
-    server.run(sockets=[_listening(config, settings.stalled_s)])
+    listening = _listening(config, settings.stalled_s)
+    restarting = Restarting(listening)
+    restarting.install(server)
+    server.run(sockets=[listening])
+    restarting.carry_out()
     return 0 if server.started else 1
 
 
@@ -200,7 +205,7 @@ def _handed_over() -> socket.socket | None:
     activation): who connects meanwhile waits instead of being refused. None where there is none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
         return None
-    given = socket.socket(fileno=3)
+    given = socket.socket(fileno=HANDED_OVER)
     if given.family != socket.AF_UNIX and not _is_loopback(str(given.getsockname()[0])):
         raise Refused("the socket that was handed over is not on a loopback address")
     return given

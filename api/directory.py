@@ -1,10 +1,11 @@
-"""Which product a public token or a page's Origin belongs to.
+"""Which product a public token or a page's Origin belongs to, and what secret its webhooks hold.
 
 A token is one that the config in force lists under `tokens`; else the id of a product.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 
 from api.clock import Clock
@@ -13,7 +14,7 @@ from domain.config import Config
 from domain.instants import SECOND
 from projections import lookups
 
-FRESH = SECOND  # how long the list of products is believed
+FRESH = SECOND  # how long the list of products is believed, and a secret that fits
 
 
 class Directory:
@@ -21,6 +22,7 @@ class Directory:
         self._recorder, self._clock = recorder, clock
         self._products: list[str] = []
         self._read_at: int | None = None
+        self._hashes: dict[str, tuple[str | None, int]] = {}  # by product: of the webhook secret, when read
 
     async def products(self) -> list[str]:
         """Every product, at most a second old; none is not believed that long."""
@@ -56,6 +58,25 @@ class Directory:
         """The one product whose config names this Origin."""
         return None if origin is None else await self._named(lambda config: origin in config.origins)
 
+    async def holds_secret(self, product: str, hashed: str) -> bool:
+        """Whether the webhook secret with this SHA-256 is the product's, or the product has none.
+
+        Who is refused was compared with the newest; a secret that was replaced fits for a second more.
+        """
+        wanted, at = self._hashes.get(product, (None, None))
+        now = self._clock.now()
+        if at is not None and now - at <= FRESH and _fits(hashed, wanted):
+            return True
+        async with self._recorder.ledger.reader() as conn:
+            secrets = await lookups.secrets(conn, product)
+        wanted = secrets.webhook_secret_hash if secrets is not None else None
+        self._hashes[product] = wanted, now
+        return _fits(hashed, wanted)
+
     async def _named(self, says: Callable[[Config], bool]) -> str | None:
         named = [p for p in await self.products() if says((await self._recorder.book(p)).rules.config)]
         return named[0] if len(named) == 1 else None
+
+
+def _fits(hashed: str, wanted: str | None) -> bool:
+    return wanted is None or hmac.compare_digest(hashed, wanted)

@@ -36,7 +36,7 @@ class Outcome:
     conflicting: int = 0
     last_position: int = 0
     decided: list[Written] = field(default_factory=list)  # by the events of this job
-    earlier_batches: list[str] = field(default_factory=list)  # of the duplicates
+    earlier: dict[str, Recorded] = field(default_factory=dict)  # by batch: the first duplicate of each
     value: Any = None  # what else the caller asked for
 
 
@@ -98,8 +98,7 @@ class BatchJob(Job):
                 outcome.duplicates += 1
                 outcome.last_position = max(outcome.last_position, before.row.position)
                 outcome.conflicting += _differs(item, before, self, turn.rules.config.labels.collapse)
-                if before.row.batch_id not in outcome.earlier_batches:
-                    outcome.earlier_batches.append(before.row.batch_id)
+                outcome.earlier.setdefault(before.row.batch_id, before.row)
             elif item.event_id in here:
                 outcome.duplicates += 1
                 first = here[item.event_id]

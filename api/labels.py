@@ -32,6 +32,7 @@ JOB = 200  # corrections that one job stores
 # came by CloudEvents may name any source.
 SOURCES: Mapping[str, Callable[[events.Action], Act | None]] = {
     posthog.SOURCE: posthog.act_again,
+    posthog.WEBHOOK: posthog.act_again,
     segment.SOURCE: segment.act_again,
     segment.RUDDERSTACK: segment.act_again,
     amplitude.SOURCE: amplitude.act_again,

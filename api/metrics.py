@@ -42,6 +42,7 @@ class Figures(Collector):
         )
         yield from self._deliveries()
         yield from self._feed()
+        yield from self._models()
         yield GaugeMetricFamily("nudgeledger_position", "Newest position seen", recorder.position)
         yield GaugeMetricFamily("nudgeledger_armed_sessions", "Sessions with a timer", len(recorder.due))
         yield GaugeMetricFamily("nudgeledger_streams", "Open nudge streams", len(self._service.hub))
@@ -65,6 +66,23 @@ class Figures(Collector):
             lag.add_metric([product], 0.0 if behind is None else max(0.0, (now - behind) / SECOND))
         yield pushed
         yield lag
+
+    def _models(self) -> Iterator[Metric]:
+        models = self._service.models
+        attempts = CounterMetricFamily(
+            "nudgeledger_model_requests", "Requests to models' endpoints", labels=["product"]
+        )
+        for product, count in sorted(models.attempts.items()):
+            attempts.add_metric([product], count)
+        yield attempts
+        outcomes = CounterMetricFamily(
+            "nudgeledger_model_answers",
+            "What came of asking a model: answered, ungrounded (answered, and not used), or why not",
+            labels=["product", "outcome"],
+        )
+        for (product, outcome), count in sorted(models.outcomes.items()):
+            outcomes.add_metric([product, outcome], count)
+        yield outcomes
 
     def _deliveries(self) -> Iterator[Metric]:
         deliveries = self._service.deliveries

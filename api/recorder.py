@@ -20,7 +20,7 @@ from api.clock import Clock
 from api.jobs import BatchJob, EngineJob, Job, Known
 from api.rows import Prepared
 from domain import errors, events
-from domain.envelope import OUTSIDE, PRODUCT_STREAM, name_in, session_stream
+from domain.envelope import OUTSIDE, PRODUCT_STREAM, name_in, session_stream, user_stream
 from domain.run import Live, Missing, Turn, World
 from domain.session import SessionState
 from domain.user import UserState
@@ -137,6 +137,17 @@ class Recorder:
             live = book.sessions.get(session_id)
         assert live is not None
         return live
+
+    async def user(self, product: str, user_id: str) -> UserState:
+        """The user as folded up to now."""
+        book = await self.book(product)
+        who = book.users.get(user_id)
+        if who is None:
+            async with self.ledger.reader() as conn:
+                await self._load(conn, book, {user_stream(user_id)})
+            who = book.users.get(user_id)
+        assert who is not None
+        return who
 
     async def catch_up(self, own: Container[int] = ()) -> None:
         """Take in what other processes appended: drop what they touched, reload products they changed.

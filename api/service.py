@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +23,9 @@ from api.clock import Clock
 from api.delivery.calls import Calls
 from api.delivery.channels import all_channels
 from api.delivery.deliveries import Deliveries
+from api.delivery.intercom import Intercom
 from api.delivery.jobs import NEWS
+from api.delivery.parts import Parts
 from api.delivery.rasa import Rasa
 from api.directory import Directory
 from api.explaining import Explaining
@@ -43,6 +44,7 @@ from api.recorder import Recorder
 from api.sessionizing import Sessionizing
 from api.settings import Settings
 from api.timers import Timers
+from api.vendors.following import Following
 from api.watching import Watching
 from domain import codec, events
 from domain.envelope import PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
@@ -98,9 +100,11 @@ class Service:
         self.assistant = Assistant(self.recorder, self.models)
         self.judging = Judging(self.recorder, self.models)
         self.calls = Calls()
-        self.deliveries = Deliveries(self.recorder, all_channels(self.calls))
+        parts = Parts(self.recorder)
+        self.deliveries = Deliveries(self.recorder, all_channels(self.calls, parts))
         self.guidance = Guidance(self, self._spawn)
         self.injecting = Injecting(self, Rasa(self.calls))
+        self.following = Following(self, Intercom(self.calls, parts), parts)
         self.replies = Replies(self)
         self.feed = Feed(self.recorder, settings, self.directory)
         self.acts = Memory()
@@ -147,13 +151,14 @@ class Service:
         self.predicates.close()
 
     @property
-    def _parts(self) -> tuple[Assistant, Judging, Deliveries, Feed, Injecting, Replies]:
+    def _parts(self) -> tuple[Assistant, Judging, Deliveries, Feed, Injecting, Following, Replies]:
         return (
             self.assistant,
             self.judging,
             self.deliveries,
             self.feed,
             self.injecting,
+            self.following,
             self.replies,
         )
 
@@ -247,13 +252,8 @@ class Service:
 
     async def check_webhook_secret(self, product: str, given: str | None) -> None:
         """Raises WrongSecret where the product has a webhook secret and `given` is not it."""
-        async with self.ledger.reader() as conn:
-            secrets = await lookups.secrets(conn, product)
-        wanted = secrets.webhook_secret_hash if secrets is not None else None
-        if wanted is None:
-            return
         hashed = hashlib.sha256((given or "").encode()).hexdigest()
-        if not hmac.compare_digest(hashed, wanted):
+        if not await self.directory.holds_secret(product, hashed):
             raise WrongSecret("x-posthog-secret is missing or is not this product's webhook secret")
 
     # --- facts in --------------------------------------------------------------------------------
@@ -306,10 +306,13 @@ class Service:
         self, product: str, outcomes: Sequence[Outcome], rejected: list[dict[str, Any]]
     ) -> Receipt:
         decided = [inline.decision_row(w) for outcome in outcomes for w in outcome.decided]
-        earlier = [batch for outcome in outcomes for batch in outcome.earlier_batches]
+        earlier = {batch: row for outcome in outcomes for batch, row in outcome.earlier.items()}
         if earlier:
+            judged = (await self.recorder.book(product)).rules.config.judge is not None
             async with self.ledger.reader() as conn:
-                again = await lookups.decisions_of_batches(conn, product, earlier)
+                again = await lookups.decisions_of_batches(conn, product, list(earlier))
+                for row in earlier.values() if judged else ():
+                    again += await lookups.decisions_upon_proposals(conn, product, row)
             known = {row["decision_id"] for row in decided}
             decided += [row for row in again if row["decision_id"] not in known]
         decided.sort(key=lambda row: row["position"])

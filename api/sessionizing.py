@@ -6,6 +6,9 @@ tour or an open offer first, then the one with the newest event. Where there is 
 begins one, whose id is derived from the person and that event; what happened on a server goes to the user's
 own stream.
 
+SDKs say at once who somebody is, and seconds later what that person did before it, under the anonymous id: in
+the session of the user whom that id became, such an event is the user's.
+
 Requests that arrive together see none of each other in the ledger yet, so what was begun just now is
 remembered. Two servers that see a person's first events in the same instant may begin a session each.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from api.clock import Clock
 from api.ingest.acts import Seen
@@ -37,19 +41,10 @@ class Sessionizing:
     async def place(self, product: str, arrivals: Sequence[Arrival]) -> list[Seen]:
         """The events with their sessions, in their order; and who somebody turned out to be, as facts."""
         placed = await self._placed(product, arrivals)
+        people = _People(self._recorder, product)
         seen: list[Seen] = []
-        owners: dict[str, str | None] = {}
         for arrival, event in zip(arrivals, placed, strict=True):
-            session_id = event.session_id
-            if session_id is not None:
-                if arrival.device is not None and not isinstance(event.what, events.UserIdentified):
-                    if session_id not in owners:
-                        live = await self._recorder.session(product, session_id)
-                        owners[session_id] = live.state.user_id
-                    if owners[session_id] == arrival.device:
-                        seen.append(_identified(event, arrival.device))
-                owners[session_id] = event.user_id
-            seen.append(event)
+            seen += await people.settled(arrival, event)
         return seen
 
     async def _placed(self, product: str, arrivals: Sequence[Arrival]) -> list[Seen]:
@@ -105,6 +100,49 @@ class Sessionizing:
             if now - at <= HELD:
                 break
             del self._begun[key]
+
+
+class _People:
+    """Whose the sessions of one request are, event by event."""
+
+    def __init__(self, recorder: Recorder, product: str) -> None:
+        self._recorder, self._product = recorder, product
+        self._owners: dict[str, str | None] = {}  # by session
+        self._turned: set[tuple[str, str]] = set()  # (id before, user) as this request says
+
+    async def settled(self, arrival: Arrival, event: Seen) -> list[Seen]:
+        """The event, as it is to be recorded; before it who its user turns out to be, where it tells that."""
+        session_id, user_id = event.session_id, event.user_id
+        if session_id is None or user_id is None:
+            return [event]
+        settled = [event]
+        owner = await self._owner(session_id)
+        other = owner if owner != user_id else None
+        if isinstance(event.what, events.UserIdentified):
+            fact = event.what
+            if arrival.renamed and other is not None:
+                fact = replace(fact, previous_id=other)
+            if fact.previous_id is not None:
+                self._turned.add((fact.previous_id, user_id))
+            settled = [event._replace(what=fact)]
+        elif other is not None and other == arrival.device:
+            self._turned.add((other, user_id))
+            settled = [_identified(event, other), event]
+        elif other is not None and await self._became(user_id, other):
+            settled = [event._replace(user_id=other)]  # it was done before, and comes late
+        self._owners[session_id] = settled[-1].user_id
+        return settled
+
+    async def _owner(self, session_id: str) -> str | None:
+        if session_id not in self._owners:
+            live = await self._recorder.session(self._product, session_id)
+            self._owners[session_id] = live.state.user_id
+        return self._owners[session_id]
+
+    async def _became(self, anonymous: str, user_id: str) -> bool:
+        if (anonymous, user_id) in self._turned:
+            return True
+        return (await self._recorder.user(self._product, anonymous)).merged_into == user_id
 
 
 def _people(arrival: Arrival) -> list[str]:

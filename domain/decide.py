@@ -9,7 +9,7 @@ from domain.envelope import derived_id, nudge_stream, session_stream, user_strea
 from domain.events import Timings
 from domain.finding import as_json
 from domain.instants import optional_text, text
-from domain.session import Proposal
+from domain.proposal import Proposal
 from domain.triggers import PENDING, Evaluation, Gate, Ruleset, Situation, Verdict, held, settled
 from domain.view import View
 

@@ -346,7 +346,10 @@ class DeliveryAttempted(Engine):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed(Engine):
-    """The channel's vendor did not take the nudge, for certain; in `nudge-<id>`."""
+    """The channel's vendor did not take the nudge, for certain; in `nudge-<id>`.
+
+    Of a frame that the product's own endpoint refused for good (channel `push`) it stands in `product`.
+    """
 
     TYPE: ClassVar[str] = "delivery_failed"
 

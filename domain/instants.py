@@ -18,7 +18,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?([Zz]|[+-]\d\d:?\d\d)$", re.ASCII
 )
-_NUMBER = re.compile(r"[+-]?\d+(?:\.(\d+))?(?:[eE][+-]?\d+)?$", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.(\d{1,30}))?(?:[eE][+-]?\d{1,3})?$", re.ASCII)
 
 
 def parse(value: object) -> int:
@@ -45,7 +45,7 @@ def parse(value: object) -> int:
         return _bounded(value * SECOND)
     if value != value or value in (float("inf"), float("-inf")):
         raise ValueError("an instant must be finite")
-    return _bounded(round(value * SECOND))
+    return _bounded(round(max(-1.0, min(value, MAX_SECONDS + 1.0)) * SECOND))
 
 
 def _bounded(micros: int) -> int:

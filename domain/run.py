@@ -306,9 +306,7 @@ class Turn:
         state = self.world.session(session_id).state
         proposal = state.proposal
         at = max(at, state.at)
-        if proposal is None or proposal.proposal_id != answer.proposal_id:
-            return
-        if proposal.answered_at is not None or at > proposal.deadline:
+        if proposal is None or not proposal.takes(answer, at):
             return
         stream = session_stream(session_id)
         made = draft(self.product, stream, answer, at, proposal.proposal_id, str(answer.allow))
@@ -322,7 +320,7 @@ class Turn:
         try:
             next_at = evaluate(situation, self.rules).next_at
         except Exception:  # the next evaluation says so in the ledger
-            next_at = None
+            next_at = _deadline(situation.session, at)
         self.world.changed_sessions[session_id] = Live(situation.session, next_at)
 
     # --- inside ----------------------------------------------------------------------------------
@@ -452,7 +450,7 @@ class Turn:
                 undo()
             failed = events.EvaluationFailed(errors.where(error), self.now)
             live = self.world.session(session_id)
-            self.world.changed_sessions[session_id] = Live(live.state, None)
+            self.world.changed_sessions[session_id] = Live(live.state, _deadline(live.state, at))
             self._conclude(draft(self.product, session_stream(session_id), failed, at, cause, ""))
             return
         self.evaluation = evaluation
@@ -493,6 +491,12 @@ class Turn:
             fact = Fact(known.version + 1, made.at, made.at, made.event_id, None, event)
             self.world.changed_users[name] = user.evolve(known, fact)
         return made.event_id
+
+
+def _deadline(state: SessionState, at: int) -> int | None:
+    """When a proposal that waits at `at` is over: the one instant to come that needs no evaluation."""
+    proposal = state.proposal
+    return proposal.deadline if proposal is not None and not proposal.settled(at) else None
 
 
 def _moves_gates(event: events.Engine) -> bool:

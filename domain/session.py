@@ -17,10 +17,10 @@ from domain.events import Timings
 from domain.history import ActionFact, History
 from domain.instants import SECOND
 from domain.machine import THINKING
+from domain.proposal import JUDGE_TIMEOUT, JUDGE_VETOED, Proposal, Refusal
 
 DEFAULT_TIMINGS = Timings(session_timeout=20 * SECOND, session_cooldown=60 * SECOND)
 SNAPSHOT = 1  # of `to_dict`
-JUDGE_VETOED, JUDGE_TIMEOUT = "judge_vetoed", "judge_timeout"
 
 
 class Fact(NamedTuple):
@@ -56,40 +56,6 @@ class Offer(NamedTuple):
     expires_at: int
     open: bool = True  # not answered, not dismissed (expiry and superseding are seen from outside)
     unanswered: bool = True  # its trigger's timeout is in force
-
-
-class Proposal(NamedTuple):
-    """A nudge that was put to the judge, and holds the session's slot until it is decided upon."""
-
-    proposal_id: str
-    trigger_id: str
-    at: int
-    deadline: int  # from here on no answer counts
-    message: Mapping[str, Any]  # what a channel would show
-    criteria: Mapping[str, Any]  # the finding, as explanations hold it
-    answer_id: str | None = None  # event id of the answer that counts
-    answered_at: int | None = None
-    allow: bool = False
-    model: str | None = None
-    prompt_version: str | None = None
-    failure: str | None = None  # of an answer that does not count
-
-    def settled(self, at: int) -> bool:
-        """Whether the gates are to be asked again: an answer is there, or none will count any more."""
-        return self.answered_at is not None or at >= self.deadline
-
-    @property
-    def since(self) -> int:
-        """The instant from which on it is settled."""
-        return self.deadline if self.answered_at is None else self.answered_at
-
-
-class Refusal(NamedTuple):
-    """The judge did not let a trigger's nudge pass."""
-
-    proposal_id: str
-    at: int
-    reason: str  # judge_vetoed | judge_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +158,7 @@ class SessionState:
         if proposal is not None and proposal.settled(at) and proposal.since < at:
             state = replace(state, proposal=None)
             if not proposal.allow:
-                state = _refused(state, proposal.trigger_id, refusal(proposal))
+                state = _refused(state, proposal.trigger_id, proposal.refusal())
         return state
 
     def transition_to_proactive(
@@ -352,12 +318,6 @@ def _timed_out(state: SessionState, due: int, cooldown: int) -> SessionState:
         active_tour_id=None,
         tour_touched_at=0,
     )
-
-
-def refusal(proposal: Proposal) -> Refusal:
-    """A settled proposal that the judge did not allow."""
-    reason = JUDGE_TIMEOUT if proposal.answered_at is None else JUDGE_VETOED
-    return Refusal(proposal.proposal_id, proposal.since, reason)
 
 
 def _refused(state: SessionState, trigger_id: str, refused: Refusal) -> SessionState:
@@ -522,18 +482,9 @@ def _proposed(state: SessionState, fact: Fact, proposed: events.NudgeProposed) -
 
 def _judged(state: SessionState, fact: Fact, answer: events.JudgeAnswered) -> SessionState:
     proposal = state.proposal
-    if proposal is None or proposal.proposal_id != answer.proposal_id or proposal.answered_at is not None:
+    if proposal is None or not proposal.takes(answer, fact.at):
         return _anomaly(state, "judge_answered to no proposal that waits")
-    if answer.allow is None:
-        return replace(state, proposal=proposal._replace(failure=answer.failure or "no answer"))
-    answered = proposal._replace(
-        answer_id=fact.event_id,
-        answered_at=fact.at,
-        allow=answer.allow,
-        model=answer.model,
-        prompt_version=answer.prompt_version,
-    )
-    return replace(state, proposal=answered)
+    return replace(state, proposal=proposal.answered(answer, fact.at, fact.event_id))
 
 
 def _concluded(

@@ -14,7 +14,8 @@ from domain import calendar, config, criteria
 from domain.finding import Finding, from_json, wake
 from domain.instants import SECOND, text
 from domain.machine import PROACTIVE, THINKING
-from domain.session import OfferMade, Proposal, SessionState, refusal
+from domain.proposal import Proposal
+from domain.session import OfferMade, SessionState
 from domain.user import UserState
 from domain.view import TICK, Matcher, Predicates, View, no_predicates
 
@@ -359,7 +360,7 @@ def _judge(situation: Situation, rules: Ruleset, trigger: config.Trigger) -> Gat
     if proposal is not None and proposal.trigger_id == trigger.id:
         if rules.config.trigger(trigger.id) is None:
             return Gate(JUDGE, False, "trigger_not_in_revision", proposal.proposal_id)
-        refused = None if proposal.allow else refusal(proposal)
+        refused = None if proposal.allow else proposal.refusal()
     elif not rules.config.judged(trigger.id):
         refused = None
     if refused is None or at >= refused.at + trigger.cooldown:

@@ -79,6 +79,11 @@ async def save_checkpoint(conn: AsyncConnection, name: str, position: int) -> No
     )
 
 
+async def drop_checkpoint(conn: AsyncConnection, name: str) -> None:
+    """`name` has nothing more to do. In a transaction."""
+    await statements.execute(conn, "DELETE FROM checkpoints WHERE name = $1", name)
+
+
 async def listen(ledger: Ledger, callback: Callable[[int], None]) -> None:
     """Calls back with the new head after each commit of any process on PostgreSQL, until cancelled.
 

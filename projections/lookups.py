@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +15,7 @@ from eventstore import reader, schema
 from projections import facts, tables
 
 Row = dict[str, Any]
+PROPOSED = "nudge_proposed"
 
 
 class DecisionQuery(NamedTuple):
@@ -141,6 +143,24 @@ async def decisions_of_batches(conn: AsyncConnection, product: str, batches: Seq
     return [dict(row) for row in (await conn.execute(query.order_by(t.c.position))).mappings()]
 
 
+async def decisions_upon_proposals(conn: AsyncConnection, product: str, row: Recorded) -> list[Row]:
+    """What became, by now, of a nudge that the evaluation of this event's batch put to the judge."""
+    types = (PROPOSED, "nudge_offered", "nudge_withheld")
+    after, limit = row.version, 1_000
+    later = await reader.read_types(conn, product, row.stream, types, after_version=after, limit=limit)
+    proposals = {each.event_id for each in later if each.type == PROPOSED and each.batch_id == row.batch_id}
+    upon = [each.event_id for each in later if proposals and _proposal(each) in proposals]
+    t = tables.decisions
+    query = sa.select(t).where(t.c.product == product, t.c.decision_id.in_(upon))
+    return [dict(found) for found in (await conn.execute(query)).mappings()] if upon else []
+
+
+def _proposal(row: Recorded) -> str | None:
+    """The proposal that a decision settled; None: none."""
+    found: str | None = orjson.loads(row.data)["explanation"].get("judge", {}).get("proposal_id")
+    return found
+
+
 async def user_session(conn: AsyncConnection, product: str, user_id: str, now: int) -> str | None:
     """The session with a running tour or an open offer, else the one with the newest outside event."""
     t = tables.sessions
@@ -152,6 +172,20 @@ async def user_session(conn: AsyncConnection, product: str, user_id: str, now: i
         .limit(1)
     )
     return (await conn.scalars(query)).one_or_none()
+
+
+async def sessions_of_conversation(
+    conn: AsyncConnection, product: str, conversation_id: str, most: int
+) -> list[str]:
+    """The sessions that are linked to a conversation in a chat system, the newest event first."""
+    t = tables.sessions
+    query = (
+        sa.select(t.c.session_id)
+        .where(t.c.product == product, t.c.conversation_id == conversation_id)
+        .order_by(t.c.last_event_at.desc(), t.c.session_id)
+        .limit(most)
+    )
+    return list((await conn.scalars(query)).all())
 
 
 async def recent_sessions(

@@ -3,7 +3,8 @@
 Both are said at most once, whoever asks how often: each is a delivery of the nudge like any other (channels
 `rasa` and `rasa_follow_up`), so an attempt is recorded before the call and its outcome after, and an attempt
 whose outcome nobody knows is the end of it. That the user asked is recorded once and whatever the chat does:
-as the user's chat message in the nudge's session.
+as the user's chat message in the nudge's session. A follow-up that a stop or a crash prevented is said after
+the next start, where that is within a minute of the question.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from api.chat import nudges, options, saying
 from api.chat.nudges import Nudge
 from api.chat.options import Told
 from api.chat.saying import FOLLOW_UP, NotTaken, Saying, Spot
+from api.delivery import parts
+from api.delivery.jobs import NEWS
 from api.delivery.jobs import Answer as Step
 from api.delivery.rasa import Rasa, Said
 from domain import events
-from domain.envelope import Recorded, name_in
+from domain.envelope import OUTSIDE, Recorded, name_in
 from domain.errors import NotCarriedOut, NotFound, NudgeledgerError
 from domain.instants import SECOND
 from domain.nudge import DELIVERED, TRYING, UNKNOWN
+from eventstore import reader
 from projections import facts, lookups
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ PAUSE_S = 1.0  # before a follow-up that was refused for now is tried again; dou
 LONGEST_PAUSE_S = 30.0
 LOOKED_BACK = 50_000  # positions in which a start looks for attempts that nobody settled
 STOPPING_S = 5.0  # that a stop waits for follow-ups under way
+WAKING_S = 0.01  # behind the end of an attempt, before it is looked whether it was settled
+SETTLED = (Rasa.name, FOLLOW_UP, parts.INTERCOM_TEXT, parts.INTERCOM_FOLLOW_UP)  # by no worker
 
 
 class Injected(NamedTuple):
@@ -87,6 +93,8 @@ class Injecting:
         await self._asked(product, nudge, sender_id)
         if not isinstance(step.event, events.DeliveryAttempted):
             _check_said(step)
+            if step.standing.status == DELIVERED:  # perhaps by itself, with nothing said behind it
+                self._spawn(self._follow_up(spot))
             return Injected(nudge, False, Said())
         said = await self._saying.say(spot, step.event, nudge.body)
         self._spawn(self._follow_up(spot))
@@ -131,14 +139,40 @@ class Injecting:
                 return
 
     async def _settle_left(self, rows: Sequence[Recorded]) -> None:
-        """An attempt that nobody settled by its end is one of which nobody knows."""
-        for row in rows:
-            left = facts.fact(row).event
-            if isinstance(left, events.DeliveryAttempted) and left.channel in (Rasa.name, FOLLOW_UP):
-                await asyncio.sleep(max(0, left.until - self._service.clock.now() + 1) / SECOND)
-                await self._saying.step(
-                    row.product, name_in(row.stream), left.channel, saying.lost(left.channel)
-                )
+        """An attempt that nobody settled by its end is one of which nobody knows; a question that was said
+        just now is owed its follow-up."""
+        left = [
+            (event.until, row, event.channel)
+            for row in rows
+            if isinstance(event := facts.fact(row).event, events.DeliveryAttempted)
+            and event.channel in SETTLED
+        ]
+        for until, row, channel in sorted(left, key=lambda item: item[0]):
+            product, nudge_id = row.product, name_in(row.stream)
+            standing = await self._saying.parts.standing(product, nudge_id, channel)
+            while standing.status == TRYING:  # a sleep may end early, by a little
+                rest = (standing.next_at or until) - self._service.clock.now()
+                await asyncio.sleep(max(0, rest) / SECOND + WAKING_S)
+                standing = await self._saying.parts.standing(product, nudge_id, channel)
+            recent = self._service.clock.now() - row.recorded_at <= NEWS
+            if channel == Rasa.name and standing.status == DELIVERED and recent:
+                self._spawn(self._resume(product, nudge_id))
+
+    async def _resume(self, product: str, nudge_id: str) -> None:
+        """Say the follow-up of a question that a user asked for, unless an attempt was made."""
+        asked_id = f"inject-{nudge_id}"
+        async with self._service.ledger.reader() as conn:
+            row = (await reader.find_ids(conn, product, OUTSIDE, [asked_id])).get(asked_id)
+            nudge = await nudges.of_id(conn, product, nudge_id)
+        asked = facts.fact(row).event if row is not None and row.source == "chat" else None
+        settings = (await self._service.product(product)).rules.config.channels.rasa
+        if nudge is None or settings is None or not isinstance(asked, events.ChatMessage):
+            return
+        if (
+            asked.conversation_id is not None
+            and not (await self._saying.parts.standing(product, nudge_id, FOLLOW_UP)).attempt
+        ):
+            await self._follow_up(Spot(product, nudge_id, nudge.trigger_id, asked.conversation_id, settings))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(_quietly(work))

@@ -1,69 +1,47 @@
 """Frames of every product: for who listens, and for who is pushed to. It reads the ledger, after the commit.
 
 What other processes wrote comes the same way as our own. While nobody listens to a product and nothing of it
-is pushed, nothing is read.
-
-Published clients name no place from which to go on: they come back, and are known by their address,
-credentials and filters for a while. So a connection that broke, or was cut off because its reader was too
-slow, goes on where it was left. After a restart of this server, every connection of its first minute is first
-given what was recorded since the streams ended, where somebody listened then; after a crash, since two
-seconds before the last event, of which the client may have had the first part already: session and index say
-which actions those are.
+is pushed, nothing is read. A client that comes back goes on where it was left; see `returning`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.directory import Directory
 from api.feed import marks
 from api.feed.listening import Listener, Tail
 from api.feed.pushing import Pushing
+from api.feed.returning import Returning
 from api.feed.shaping import Shaper
 from api.recorder import Recorder
 from api.settings import Settings
 from domain.config import Config
 from domain.errors import NudgeledgerError
-from domain.instants import SECOND
-from eventstore import subscription
 from projections.views import activity
 
 log = structlog.get_logger()
-
-RETURN = 60 * SECOND  # within which a client that comes back is known, and a restart made good
-OVERLAP = 2 * SECOND  # before the last event of a server that crashed: perhaps not sent any more
-MOST_LEFT = 2_000  # clients that are expected back
 
 
 class Feed:
     def __init__(self, recorder: Recorder, settings: Settings, directory: Directory) -> None:
         self.settings = settings
-        self._recorder, self._clock = recorder, recorder.clock
+        self._recorder = recorder
         self._tails: dict[str, Tail] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._left: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # face: (until, sequence), oldest first
-        self._owed: dict[str, int] = {}  # product: sequence from which a restart is made good
-        self._marked: set[str] = set()  # products of which the ledger knows that somebody listens
-        self._born = 0
+        mark = marks.listened(settings.host, settings.port)
+        self._returning = Returning(recorder.ledger, recorder.clock, mark)
         self._closed = False
         self._sent = 0
-        self._ended: dict[str, int] = {}  # product: position up to which listeners were told at the close
         self.pushing = Pushing(recorder, directory, self.shaper)
 
     # --- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """See what an earlier process owes its listeners; go on with what is pushed."""
-        self._born = self._clock.now()
-        async with self._recorder.ledger.reader() as conn:
-            for name, position in (await subscription.checkpoints(conn, self._mark(""))).items():
-                product = name.removeprefix(self._mark(""))
-                if position:
-                    self._owed[product] = await _owed(conn, product, position)
+        """See whom an earlier process served; go on with what is pushed."""
+        await self._returning.start()
         await self.pushing.start()
 
     def close(self) -> None:
@@ -71,9 +49,7 @@ class Feed:
         if self._closed:
             return
         self._closed = True
-        for product, tail in self._tails.items():
-            if tail.listeners or tail.joining:
-                self._ended[product] = tail.position
+        for tail in self._tails.values():
             for listener in tail.listeners:
                 listener.finish()
             for listener in tail.joining:
@@ -82,13 +58,7 @@ class Feed:
     async def stop(self) -> None:
         self.close()
         await self.pushing.stop()
-        with contextlib.suppress(NudgeledgerError):
-            for product in self._marked:
-                position = self._ended.get(product)
-                if position is None:
-                    await self._save(product, 0)  # nobody listened at the end
-                elif position:
-                    await self._save(product, position)
+        await self._returning.stop()
         tasks = list(self._tasks.values())
         tasks += [task for tail in self._tails.values() for task in tail.joining.values()]
         for task in tasks:
@@ -107,9 +77,16 @@ class Feed:
     async def place(self, listener: Listener) -> None:
         """Find where the listener begins, before it is told that it listens: what is recorded from then on
         is its own. Raises Unavailable."""
-        listener.frames.taken = listener.seq = await self._begins(listener)
-        if not self._closed:
-            await self._say_listened(listener.product)
+        begin = self._returning.begins(listener) if listener.after is None else None
+        if begin is None:
+            async with self._recorder.ledger.reader() as conn:
+                begin = await activity.newest_seq(conn, listener.product)
+            begin = begin if listener.after is None else min(listener.after, begin)
+        listener.frames.taken = listener.seq = begin
+        try:
+            await self._returning.opened(listener)
+        except NudgeledgerError as error:  # should this process crash, the next one does not know it
+            log.warning("feed_cannot_note", error=str(error))
 
     async def listen(self, listener: Listener, last_event_id: int | None) -> None:
         """Join; `place` has said from where. (`last_event_id` was read by then.)"""
@@ -127,10 +104,7 @@ class Feed:
 
     def leave(self, listener: Listener) -> None:
         listener.lost = True
-        if listener.face and not listener.ids:
-            self._left.setdefault(listener.face, []).append((self._clock.now() + RETURN, listener.served()))
-            while len(self._left) > MOST_LEFT:
-                del self._left[next(iter(self._left))]
+        self._returning.closed(listener)
         tail = self._tails.get(listener.product)
         if tail is None:
             return
@@ -143,20 +117,6 @@ class Feed:
             self._tasks.pop(listener.product).cancel()
             self._sent += tail.sent
 
-    async def _begins(self, listener: Listener) -> int:
-        now = self._clock.now()
-        known = [left for left in self._left.pop(listener.face, []) if left[0] > now]
-        if known[1:]:
-            self._left[listener.face] = known[1:]
-        if known and listener.after is None:
-            return known[0][1]
-        owed = self._owed.get(listener.product)
-        if owed is not None and listener.after is None and not listener.ids and now - self._born < RETURN:
-            return owed
-        async with self._recorder.ledger.reader() as conn:
-            newest = await activity.newest_seq(conn, listener.product)
-        return newest if listener.after is None else min(listener.after, newest)
-
     async def _tail(self, product: str) -> Tail:
         tail = self._tails.get(product)
         if tail is None:
@@ -164,17 +124,19 @@ class Feed:
                 newest = await activity.newest_seq(conn, product)
             tail = self._tails.get(product)
         if tail is None:
-            tail = Tail(self._recorder.ledger, self.shaper(product), newest, self._clock.now)
+            tail = Tail(self._recorder.ledger, self.shaper(product), newest, self._recorder.clock.now)
             self._tails[product] = tail
-            self._tasks[product] = asyncio.create_task(self._run(tail))
+            self._tasks[product] = asyncio.create_task(self._run(product, tail))
         return tail
 
-    async def _run(self, tail: Tail) -> None:
+    async def _run(self, product: str, tail: Tail) -> None:
         try:
             await tail.run()
-        except Exception as error:  # whatever it is: its listeners come back and begin anew
+        except Exception as error:  # whatever it is: its listeners come back, to a tail of their own
             log.error("feed_failed", error=type(error).__name__, exc_info=True)
-            for listener in tail.listeners:
+            del self._tails[product], self._tasks[product]
+            self._sent += tail.sent
+            for listener in (*tail.listeners, *tail.joining):
                 listener.send_end()
 
     async def _catch_up(self, tail: Tail, listener: Listener) -> None:
@@ -190,29 +152,6 @@ class Feed:
 
         return Shaper(product, config)
 
-    # --- what outlives the process ---------------------------------------------------------------
-
-    async def _say_listened(self, product: str) -> None:
-        """Once a product: should this process crash, the next one knows that somebody listened."""
-        if product in self._marked:
-            return
-        self._marked.add(product)
-        try:
-            async with self._recorder.ledger.reader() as conn:
-                position = await activity.newest_position(conn, product)
-            await self._save(product, position)
-        except NudgeledgerError as error:
-            self._marked.discard(product)
-            log.warning("feed_cannot_note", error=str(error))
-
-    async def _save(self, product: str, position: int) -> None:
-        async with self._recorder.ledger.transaction() as conn:
-            await subscription.save_checkpoint(conn, self._mark(product), position)
-
-    def _mark(self, product: str) -> str:
-        """A checkpoint's name; of this server's own, where several share a database."""
-        return marks.listened(self.settings.host, self.settings.port) + product
-
     # --- figures ---------------------------------------------------------------------------------
 
     @property
@@ -223,10 +162,3 @@ class Feed:
     def sent(self) -> int:
         """Frames handed to listeners since the start."""
         return self._sent + sum(tail.sent for tail in self._tails.values())
-
-
-async def _owed(conn: AsyncConnection, product: str, told: int) -> int:
-    """The sequence from which a restart is made good: what was told at the end, as far as anybody knows."""
-    newest = await activity.newest_at(conn, product)
-    surely = await activity.newest_position(conn, product, before=newest - OVERLAP)
-    return await activity.newest_seq(conn, product, position=max(told, surely))

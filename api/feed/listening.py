@@ -19,11 +19,15 @@ log = structlog.get_logger()
 QUEUE = 2_000  # frames a listener may be behind
 MOST = 8 * 1024 * 1024  # bytes of them
 AGAIN_S = 1.0  # between two tries where the ledger does not answer
+BURST, PAUSE_S = (
+    200,
+    0.1,
+)  # frames in a row to who catches up: published clients queue 500 and drop the others
 NEWS = 600 * SECOND  # what appears in the ledger older than this was imported, and is nobody's live activity
 
 
 class Told(bytes):
-    """A frame on the wire, which knows its place."""
+    """A frame on the wire. `seq`: whoever has it has everything up to there; 0: more of its batch follows."""
 
     seq: int
 
@@ -54,7 +58,7 @@ class Waiting(asyncio.Queue[bytes | None]):
         item: bytes | None = super()._get()
         self.size -= len(item or b"")
         self._read.set()
-        if isinstance(item, Told) and not self.dropping:
+        if isinstance(item, Told) and item.seq and not self.dropping:
             self.taken = item.seq
         return item
 
@@ -67,7 +71,7 @@ class Listener(Outlet):
     ids: bool = False  # whether frames carry the ids by which a reader resumes
     session_id: str | None = None
     user_id: str | None = None
-    face: tuple[str, ...] = ()  # by what a client that comes back is known again
+    face: str = ""  # by what a client that comes back is known again
     after: int | None = None  # the sequence behind which it begins; None: as Feed finds right
     seq: int = 0  # how far it was served
     frames: Waiting = field(default_factory=Waiting)
@@ -83,7 +87,7 @@ class Listener(Outlet):
         # Of a batch's frames the last alone moves the reader's place: no batch is resumed in its middle.
         head = b"id: %d\n" % frame.seq if self.ids and frame.last else b""
         told = Told(b"%sdata: %s\n\n" % (head, frame.body))
-        told.seq = frame.seq
+        told.seq = frame.seq if frame.last else 0
         self.send(told)
 
     def send_end(self) -> None:
@@ -106,7 +110,6 @@ class Tail:
     def __init__(self, ledger: Ledger, shaper: Shaper, seq: int, now: Callable[[], int]) -> None:
         self._ledger, self._shaper, self._now = ledger, shaper, now
         self.seq = seq
-        self.position = 0  # 0: nothing was read yet
         self.listeners: list[Listener] = []
         self.joining: dict[Listener, asyncio.Task[None]] = {}  # those that catch up
         self.wake = asyncio.Event()
@@ -122,18 +125,20 @@ class Tail:
             oldest = self._now() - NEWS
             for listener in self.listeners:
                 self._give(listener, page, oldest)
-            self.seq, self.position = page.seq, page.position
+            self.seq = page.seq
 
     def _give(self, listener: Listener, page: Page, oldest: int) -> None:
         for frame in page.frames:
             if frame.recorded_at >= oldest:
                 listener.take(frame)
                 self.sent += 1
-        listener.seq = max(listener.seq, page.seq)
+        if not listener.lost:
+            listener.seq = max(listener.seq, page.seq)
 
     async def catch_up(self, listener: Listener, shaper: Shaper) -> None:
-        """Give the listener what lies before the tail, as fast as it reads; then let it join."""
-        while listener.seq < self.seq:
+        """Give the listener what lies before the tail, as fast as it reads, in bursts; then let it join."""
+        told = 0
+        while listener.seq < self.seq and not listener.lost:
             page = await read(self._ledger, shaper, listener.seq)
             if page is None:
                 break
@@ -141,7 +146,11 @@ class Tail:
                 await listener.frames.room()
                 listener.take(frame)
                 self.sent += 1
-            listener.seq = max(listener.seq, page.seq)
+                told += 1
+                if told % BURST == 0:
+                    await asyncio.sleep(PAUSE_S)
+            if not listener.lost:
+                listener.seq = max(listener.seq, page.seq)
         self.joining.pop(listener, None)
         if not listener.lost:
             self.listeners.append(listener)

@@ -9,5 +9,5 @@ def pushed(product: str) -> str:
 
 
 def listened(host: str, port: int) -> str:
-    """With a product's id behind it: somebody listened to it on this server, and was told so far."""
+    """With a product's id and a client's face behind it: what such clients of this server have had."""
     return f"feed:{host}:{port}:"

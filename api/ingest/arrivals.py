@@ -16,6 +16,7 @@ class Arrival(NamedTuple):
     seen: Seen
     device: str | None = None  # the id that the person had before anybody knew who it is
     in_page: bool = False  # it happened in a page or an app, not on a server
+    renamed: bool = False  # whoever the session's user was is this event's user now
 
 
 @dataclass(slots=True)
@@ -26,6 +27,11 @@ class Arrived:
     rejected: list[Fault] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)  # places of the events that were rejected
     ignored: int = 0  # events that say nothing of what the user did
+
+    @property
+    def refused(self) -> bool:
+        """Whether every event of the body was rejected."""
+        return bool(self.rejected) and not self.events and not self.ignored
 
     def reject(self, place: int, faults: list[Fault]) -> None:
         self.rejected += faults

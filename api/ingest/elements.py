@@ -112,43 +112,67 @@ def _element(item: dict[str, Any]) -> Element:
     )
 
 
-_FIELDS = frozenset(("input", "select", "textarea"))
-_VALUES = ("value", "aria-valuenow", "aria-valuetext", "checked", "selected")
-_BUTTONS = frozenset(("button", "reset", "submit"))  # an input of these types says by its value what it does
+FIELDS = frozenset(("input", "option", "select", "textarea"))
+FIELD_ROLES = ("searchbox", "textbox")
+_BUTTONS = frozenset(("button", "image", "reset", "submit"))  # an input of these types says what it does
+_STATES = frozenset(("aria-checked", "aria-selected", "checked", "selected"))
+_VALUE = ("value", "values", "valuenow", "valuetext")  # what attributes end in that hold what was chosen
+
+
+def is_field(element: Element | None) -> bool:
+    """Whether what the element says may be what somebody typed or chose."""
+    if element is None:
+        return False
+    if element.tag == "input":
+        return element.attributes.get("type", "").lower() not in _BUTTONS
+    if element.tag in FIELDS or element.attributes.get("role") in FIELD_ROLES:
+        return True
+    return element.attributes.get("contenteditable", "false").lower() != "false"
+
+
+def in_field(elements: Sequence[Element]) -> bool:
+    """Whether the target is, or stands in, what users type or choose in."""
+    return bool(elements) and _written_in(elements)[0]
 
 
 def without_values(elements: Sequence[Element]) -> Sequence[Element]:
     """The elements without what a user typed or chose; the same object where there is nothing of it."""
-    if any(_tells(element) for element in elements):
-        return [_blank(element) if _tells(element) else element for element in elements]
+    written_in = _written_in(elements)
+    if any(map(_tells, elements, written_in)):
+        pairs = zip(elements, written_in, strict=True)
+        return [_blank(each, its) if _tells(each, its) else each for each, its in pairs]
     return elements
-
-
-def is_field(elements: Sequence[Element]) -> bool:
-    """Whether the target is one that users type or choose in."""
-    return bool(elements) and _is_field(elements[0])
 
 
 def field_texts(elements: Sequence[Element]) -> list[str]:
     """Texts in the chain that are the content of fields."""
-    return [element.text for element in elements if element.text is not None and _is_field(element)]
+    pairs = zip(elements, _written_in(elements), strict=True)
+    return [element.text for element, written_in in pairs if element.text is not None and written_in]
 
 
-def _tells(element: Element) -> bool:
-    if any(name in element.attributes for name in _VALUES):
-        return True
-    return element.text is not None and _is_field(element)
+def _written_in(elements: Sequence[Element]) -> list[bool]:
+    """Of each element, whether it is a field or a part of one, as a paragraph of an editor is."""
+    found: list[bool] = []
+    inside = False
+    for element in reversed(elements):
+        own = is_field(element)
+        if own or "contenteditable" in element.attributes:  # an island in an editor says false
+            inside = own
+        found.append(inside)
+    return found[::-1]
 
 
-def _is_field(element: Element) -> bool:
-    if element.tag == "input" and element.attributes.get("type") in _BUTTONS:
-        return False
-    return element.tag in _FIELDS or element.attributes.get("contenteditable", "false") != "false"
+def _tells(element: Element, written_in: bool) -> bool:
+    return (written_in and element.text is not None) or any(map(_holds_value, element.attributes))
 
 
-def _blank(element: Element) -> Element:
-    kept = {name: value for name, value in element.attributes.items() if name not in _VALUES}
-    if _is_field(element):
+def _holds_value(name: str) -> bool:
+    return name in _STATES or name.lower().endswith(_VALUE)
+
+
+def _blank(element: Element, written_in: bool) -> Element:
+    kept = {name: value for name, value in element.attributes.items() if not _holds_value(name)}
+    if written_in:
         return element._replace(attributes=kept, text=None)
     shown = element.attributes.get("value") if element.tag == "input" else None
     return element._replace(attributes=kept, text=element.text or shown)

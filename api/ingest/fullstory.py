@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from api.ingest import clock, fields
 from api.ingest.acts import Act, Seen
-from api.ingest.arrivals import person, short
+from api.ingest.arrivals import Arrival, Arrived, person, short
 from domain import envelope, events
 from domain.errors import Fault, InvalidInput
 
@@ -40,7 +40,7 @@ def is_body(data: object) -> bool:
     return type(data) is dict and "event" not in data and len(_KEYS & data.keys()) >= 3 and "page_url" in data
 
 
-def translate(data: object, received_at: int) -> Seen:
+def translate(data: object, received_at: int) -> Arrived:
     """The click of a body; `received_at` is in µs. Raises InvalidInput with every fault."""
     if type(data) is not dict:
         raise InvalidInput([Fault("", "must be an object")])
@@ -56,7 +56,7 @@ def translate(data: object, received_at: int) -> Seen:
     if faults:
         raise InvalidInput(faults)
     said = [key + "\0" + str(data[key]) for key in sorted(_KEYS) if data.get(key) is not None]
-    return Seen(
+    seen = Seen(
         act(data),
         envelope.derived_id(occurred or 0, SOURCE, *said),
         session_id,
@@ -68,6 +68,7 @@ def translate(data: object, received_at: int) -> Seen:
         False,
         SOURCE,
     )
+    return Arrived([Arrival(seen, in_page=True)])
 
 
 def _session(data: dict[str, Any], faults: list[Fault]) -> str | None:

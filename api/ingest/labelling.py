@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from api.ingest import merging, naming, ruling, stripping
+from api.ingest import elements, merging, naming, ruling, stripping
 from api.ingest.acts import Act, Seen
 from api.ingest.merging import Trace
 from api.ingest.native import OutsideEvent
@@ -186,7 +186,7 @@ def _action(act: Act, page: str | None, name: naming.Name, labels: Labels, sourc
     title = naming.title_of(act.kind, name.text, where)
     known = page is not None or act.page_title is not None
     element = act.kind not in ("pageview", "pageleave", "custom")
-    field = element and (act.kind == "change" or (bool(act.chain) and naming.is_field(act.chain[0])))
+    field = element and (act.kind == "change" or elements.in_field(act.chain))
     properties, body = act.properties, act.body
     return events.Action(
         type=kind,

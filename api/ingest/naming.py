@@ -13,14 +13,12 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from api.ingest.acts import Act
-from api.ingest.elements import Element
+from api.ingest.elements import FIELDS, Element, in_field, is_field
 from domain import canonical
 
 MAX_TITLE: Final = 500
 MAX_PAGE: Final = 200
 
-FIELDS: Final = frozenset(("input", "option", "select", "textarea"))
-_BUTTONS: Final = frozenset(("button", "image", "reset", "submit"))  # types of inputs that are buttons
 _ACTORS: Final = FIELDS - {"option"} | {"a", "button", "label", "summary"}  # an option is its list's
 _ACTING_ROLES: Final = frozenset(
     ("button", "checkbox", "link", "menuitem", "option", "radio", "switch", "tab")
@@ -61,11 +59,11 @@ def of_element(chain: Sequence[Element], text: str | None, kind: str) -> Name:
     element says.
     """
     target = chain[0] if chain else None
-    actor = next((element for element in chain if _acts(element)), target)
+    actor = acting(chain)
     own: list[Element] = [e for e in (actor, target) if e is not None]
     if actor is target:
         del own[1:]
-    field = is_field(actor) or kind == "change"
+    field = kind == "change" or in_field(chain) or is_field(actor)
     for element in own:
         if not field and element.text and not is_field(element) and (found := _clean(element.text)):
             return Name(found, SAID)
@@ -87,18 +85,6 @@ def of_element(chain: Sequence[Element], text: str | None, kind: str) -> Name:
             if found := _words(element.attributes.get(key)):
                 return Name(found, MARKED)
     return Name(_kind_of(actor), GUESSED)
-
-
-def is_field(element: Element | None) -> bool:
-    """Whether what the element says may be what somebody typed or chose."""
-    if element is None:
-        return False
-    if element.tag == "input":
-        return element.attributes.get("type", "").lower() not in _BUTTONS
-    if element.tag in FIELDS:
-        return True
-    written_in = element.attributes.get("contenteditable", "false") != "false"
-    return written_in or element.attributes.get("role") == "textbox"
 
 
 def acting(chain: Sequence[Element]) -> Element | None:

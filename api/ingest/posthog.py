@@ -12,16 +12,17 @@ action, so that a label that was wrong can be made anew.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from api.ingest import clock, elements, posthog_events
 from api.ingest.acts import Act, Seen
+from api.ingest.arrivals import Arrival, Arrived
 from api.ingest.fields import Data, optional_identifier, optional_text
 from api.ingest.posthog_events import ACTS, MAX_TEXT, MAX_URL, SOURCE, UNSAID, Ignored
 from domain import envelope, events
 from domain.errors import Fault, InvalidInput
 
-__all__ = ["SOURCE", "Translation", "act_again", "translate"]
+__all__ = ["SOURCE", "WEBHOOK", "act_again", "translate"]
+
+WEBHOOK = "posthog-webhook"  # of the flat body: its ids are not the SDK's, so it may tell of a click anew
 
 _KEPT = ("element_id", "input_field_name", "link_destination", "referrer")  # what rules may ask for; sealed
 _IDENTITY = ("distinct_id", "timestamp", "event", "session_id", "event_type", "current_url", "elements_chain")
@@ -30,12 +31,7 @@ _BODY = ("event", "event_type", "button_or_link_text")
 _TEXTS = (*_KEPT, "event_type", "button_or_link_text", "elements_chain", "current_url")
 
 
-class Translation(NamedTuple):
-    seen: list[Seen]  # one, or none where the event says nothing about what the user did
-    ignored: str | None  # the name of an event that was left out
-
-
-def translate(body: object, received_at: int) -> Translation:
+def translate(body: object, received_at: int) -> Arrived:
     """What one webhook says. Raises InvalidInput with every fault; `received_at` is in µs."""
     if type(body) is not dict:
         raise InvalidInput([Fault("", "must be an object")])
@@ -54,7 +50,7 @@ def act_again(action: events.Action) -> Act | None:
     return posthog_events.act(action.body, action.properties or {}, action.raw_url)
 
 
-def _stock(body: Data, received_at: int) -> Translation:
+def _stock(body: Data, received_at: int) -> Arrived:
     event = dict(body["event"])
     person = body.get("person")
     known = person.get("properties") if type(person) is dict else None
@@ -62,13 +58,13 @@ def _stock(body: Data, received_at: int) -> Translation:
         set_ = event.get("$set")
         event["$set"] = {**known, **(set_ if type(set_) is dict else {})}
     faults: list[Fault] = []
-    seen = posthog_events.read(event, "event", received_at, UNSAID, faults)
-    if seen is None:
+    arrival = posthog_events.read(event, "event", received_at, UNSAID, faults)
+    if arrival is None:
         raise InvalidInput(faults)
-    return Translation([], seen.name) if isinstance(seen, Ignored) else Translation([seen], None)
+    return Arrived(ignored=1) if isinstance(arrival, Ignored) else Arrived([arrival])
 
 
-def _flat(body: Data, received_at: int) -> Translation:
+def _flat(body: Data, received_at: int) -> Arrived:
     faults: list[Fault] = []
     # '' means missing in this format, for ids as for everything else.
     data = {key: value for key, value in body.items() if value != ""}
@@ -76,7 +72,7 @@ def _flat(body: Data, received_at: int) -> Translation:
     if not faults and (name is None or name.isspace()):
         faults.append(Fault("event", "is required"))
     if name is not None and name.startswith("$") and name not in ACTS and name != "$identify":
-        return Translation([], name)
+        return Arrived(ignored=1)
     user_id = optional_identifier(data, "distinct_id", "", faults)
     session_id = optional_identifier(data, "session_id", "", faults)
     if user_id is None and session_id is None and not faults:
@@ -97,9 +93,10 @@ def _flat(body: Data, received_at: int) -> Translation:
         clock.verbatim(data.get("timestamp")),
         None,
         False,
-        SOURCE,
+        WEBHOOK,
     )
-    return Translation([seen], None)
+    # The body does not say who a user was before: in a session that is whoever it was.
+    return Arrived([Arrival(seen, in_page="current_url" in data, renamed=name == "$identify")])
 
 
 def _act(data: Data) -> Act:

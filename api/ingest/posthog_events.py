@@ -13,6 +13,7 @@ import orjson
 
 from api.ingest import clock, elements, strict
 from api.ingest.acts import Act, Seen
+from api.ingest.arrivals import Arrival
 from api.ingest.elements import Element
 from api.ingest.fields import MAX_ID, Data, optional_identifier
 from domain import envelope, events
@@ -101,12 +102,14 @@ def act(
     )
 
 
-def read(raw: object, path: str, received_at: int, sent: Sent, faults: list[Fault]) -> Seen | Ignored | None:
+def read(
+    raw: object, path: str, received_at: int, sent: Sent, faults: list[Fault]
+) -> Arrival | Ignored | None:
     """What one event says; None after its faults were added. `received_at` is in µs."""
     if type(raw) is not dict:
         faults.append(Fault(path, "must be an object"))
         return None
-    before = len(faults)
+    known_faults = len(faults)
     properties = raw.get("properties")
     if type(properties) is not dict:
         if properties is not None:
@@ -119,17 +122,19 @@ def read(raw: object, path: str, received_at: int, sent: Sent, faults: list[Faul
     user_id = _distinct_id(raw, properties, path, faults)
     below = strict.join(path, "properties")
     session_id = optional_identifier(properties, "$session_id", below, faults) if properties else None
-    if user_id is None and session_id is None and len(faults) == before:
+    if user_id is None and session_id is None and len(faults) == known_faults:
         faults.append(Fault(strict.join(path, "distinct_id"), "is required"))
-    if len(faults) > before:
+    if len(faults) > known_faults:
         return None
     if name.startswith("$") and name not in ACTS and name not in PEOPLE:
         return Ignored(name)
+    if name == "$create_alias" and _is_id(properties.get("alias")):
+        user_id, properties = properties["alias"], {**properties, "alias": user_id}  # who it was, who it is
     what = _person(name, raw, properties, user_id) if name in PEOPLE else _act(name, raw, properties)
     if what is None:
         return Ignored(name)
     occurred_at, occurred_raw, suspect = _occurred(raw, properties, received_at, sent)
-    return Seen(
+    seen = Seen(
         what,
         _event_id(raw, occurred_raw),
         session_id,
@@ -141,6 +146,8 @@ def read(raw: object, path: str, received_at: int, sent: Sent, faults: list[Faul
         suspect,
         SOURCE,
     )
+    before = what.previous_id if isinstance(what, events.UserIdentified) else None
+    return Arrival(seen, before, in_page=bool(properties.get("$current_url")))
 
 
 def kept_chain(chain: str) -> tuple[str, Sequence[Element]]:
@@ -183,7 +190,7 @@ def _act(name: str, raw: Data, properties: Data) -> Act:
         chain, parsed = _chain(raw, properties)
         if chain:
             kept["elements_chain"] = chain
-        if elements.is_field(parsed):
+        if elements.in_field(parsed):
             body.pop("button_or_link_text", None)
     url = properties.get("$current_url")
     return act(body, kept, url[:MAX_URL] or None if type(url) is str else None, parsed)

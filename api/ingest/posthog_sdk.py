@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from api.ingest import posthog_events, strict
-from api.ingest.acts import Seen
+from api.ingest.arrivals import Arrived
 from api.ingest.posthog_events import Ignored, Sent
 from domain.errors import Fault, InvalidInput
 
@@ -40,14 +40,6 @@ class Sending(NamedTuple):
     token: str | None  # the project's public key
     events: list[tuple[str, Any]]  # where it stands, what it is
     sent: Sent
-
-
-class Read(NamedTuple):
-    """What a request says."""
-
-    seen: list[Seen]
-    ignored: int  # events that say nothing of what the user did
-    rejected: list[Fault]
 
 
 def unpack(raw: bytes) -> bytes:
@@ -109,17 +101,19 @@ def sending(value: Any, query: Mapping[str, str]) -> Sending:
     return Sending(asked or _token_of(listed[0][1]), listed, posthog_events.sent_at(at, sent_ms))
 
 
-def read(request: Sending, received_at: int) -> Read:
+def read(request: Sending, received_at: int) -> Arrived:
     """Every event of the request. `received_at` is in µs."""
-    found = Read([], 0, [])
-    ignored = 0
-    for path, raw in request.events:
-        event = posthog_events.read(raw, path, received_at, request.sent, found.rejected)
+    found = Arrived()
+    for place, (path, raw) in enumerate(request.events):
+        faults: list[Fault] = []
+        event = posthog_events.read(raw, path, received_at, request.sent, faults)
         if isinstance(event, Ignored):
-            ignored += 1
-        elif event is not None:
-            found.seen.append(event)
-    return found._replace(ignored=ignored)
+            found.ignored += 1
+        elif event is None:
+            found.reject(place, faults)
+        else:
+            found.events.append(event)
+    return found
 
 
 def loads(raw: bytes) -> tuple[Any, list[Fault]]:

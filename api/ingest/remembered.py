@@ -15,6 +15,7 @@ from typing import Final
 from api.ingest import merging
 from api.ingest.labelling import Group
 from api.ingest.merging import Trace
+from api.ingest.native import OutsideEvent
 from domain import events
 from domain.instants import SECOND
 
@@ -41,13 +42,15 @@ class Known:
     worth: int = 0
     named_by: str = ""
     merged: dict[str, None] = field(default_factory=dict)  # ids of events that it stands for
-    reporters: set[str] = field(default_factory=set)  # other sources that reported it, too
+    reporters: set[tuple[str, str]] = field(default_factory=set)  # (other source, kind of its report)
+    raw: str | None = None  # when it was, in its source's words
     stored: Future[bool] | None = None  # until somebody knows
 
     def take(self, group: Group) -> None:
         """A group's events are this act, too. The oldest ids of very many are forgotten."""
         if group.event.source != self.source:
-            self.reporters.add(group.event.source)
+            assert isinstance(group.event.event, events.Action)
+            self.reporters.add((group.event.source, group.event.event.type))
         else:
             self.traces += group.traces
         for trace in group.traces:
@@ -108,6 +111,7 @@ def known(group: Group, stored: Future[bool]) -> Known:
         group.named_by,
         {trace.event_id: None for trace in group.traces},
         stored=stored,
+        raw=item.occurred_raw,
     )
 
 
@@ -142,7 +146,7 @@ def _one_act(mine: Trace, others: Iterable[Trace]) -> bool:
 
 
 def reported(listed: Iterable[Known], group: Group) -> Known | None:
-    """The act that another source has reported; it stands for one report of each source."""
+    """The act that another source has reported; it stands for one report of each kind from each source."""
     item, action = group.event, group.event.event
     assert isinstance(action, events.Action)
     if action.type not in REPORTED_TWICE or action.canonical_url is None:
@@ -151,8 +155,16 @@ def reported(listed: Iterable[Known], group: Group) -> Known | None:
         one
         for one in listed
         if one.source != item.source
-        and item.source not in one.reporters
-        and (one.type, one.page) == (action.type, action.canonical_url)
-        and abs(one.at - item.occurred_at) <= SAME
+        and (item.source, action.type) not in one.reporters
+        and one.page == action.canonical_url
+        and _told(one, item, action.type)
     ]
     return min(fitting, key=lambda one: (abs(one.at - item.occurred_at), one.event_id), default=None)
+
+
+def _told(one: Known, item: OutsideEvent, kind: str) -> bool:
+    """Whether the act, or an event that was merged into it, is of this kind and instant."""
+    if one.type == kind and one.raw is not None and one.raw == item.occurred_raw:
+        return True  # sources may correct one clock by different amounts
+    told = [(one.type, one.at), *((trace.kind, trace.at) for trace in one.traces)]
+    return any(each == kind and abs(at - item.occurred_at) <= SAME for each, at in told)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from api.ingest import naming
 from api.ingest.acts import Act
-from api.ingest.elements import Element
+from api.ingest.elements import Element, is_field
 from domain.config_labels import FIELDS, Labels, Match, PageRule
 
 _FIELD_OF: Final = {attribute: field for field, attribute in FIELDS.items() if attribute is not None}
@@ -68,7 +67,7 @@ def _look(element: Element) -> Look:
             look["href"] = value.casefold()
     if element.classes:
         look["class"] = frozenset(map(str.casefold, element.classes))
-    if element.text and not naming.is_field(element):
+    if element.text and not is_field(element):
         look["text"] = _folded(element.text)
     return look
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from api.ingest import elements
-from api.ingest.naming import FIELDS, is_field
+from api.ingest.elements import FIELDS
 
 MAX_DEPTH: Final = 40
 
@@ -24,9 +24,10 @@ _TYPED: Final = frozenset(("formdata", "inputtext", "typedtext", "fieldtext", "i
 _TAGS: Final = ("tag_name", "tag", "tagName", "$element_tag", "$tag_name", "[Amplitude] Element Tag")
 
 # Where a chain may hold something typed; the parser says whether it does.
-_SUSPECT: Final = re.compile("attr__(?:value|aria-value|checked|selected)")
+_SUSPECT: Final = re.compile(r"attr__[^\"=]{0,60}(?:value|checked|selected)", re.IGNORECASE)
 _FIELD: Final = re.compile(
-    rf"(?:^|;)\s*(?:{'|'.join(sorted(FIELDS))})\b|contenteditable|textbox", re.IGNORECASE
+    rf"(?:^|;)\s*(?:{'|'.join(sorted(FIELDS))})\b|contenteditable|{'|'.join(elements.FIELD_ROLES)}",
+    re.IGNORECASE,
 )
 
 
@@ -46,8 +47,6 @@ def chain(text: str) -> str:
         return text
     parsed = elements.parse(text)
     clean = elements.without_values(parsed)
-    if any(one.text is not None and is_field(one) for one in clean):
-        clean = [one._replace(text=None) if is_field(one) else one for one in clean]
     return text if clean is parsed else elements.written(clean)
 
 

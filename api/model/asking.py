@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from api.model import grounding, prompts
 from api.model.grounding import Sources
-from api.model.port import ModelFailed, Models, Prompt
+from api.model.port import Counting, ModelFailed, Prompt
 from domain.config_around import Model as Settings
 
 TRIES = 2  # an answer that is not grounded is asked for once more
@@ -23,7 +23,9 @@ class Said(NamedTuple):
     failure: str | None = None  # a reason of ModelFailed, or ungrounded
 
 
-async def grounded(models: Models, product: str, settings: Settings, asked: Prompt, sources: Sources) -> Said:
+async def grounded(
+    models: Counting, product: str, settings: Settings, asked: Prompt, sources: Sources
+) -> Said:
     """The model's answer, if it names nothing that the sources do not; asked again with what was wrong."""
     tokens: int | None = None
     model: str | None = None
@@ -39,5 +41,6 @@ async def grounded(models: Models, product: str, settings: Settings, asked: Prom
         faults = await asyncio.to_thread(grounding.faults, text, sources)
         if not faults:
             return Said(text, model, asked.version, tokens)
+        models.count(product, "ungrounded")
         prompt = prompts.again(asked, faults)
     return Said(None, model, asked.version, tokens, "ungrounded")

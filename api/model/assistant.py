@@ -15,7 +15,7 @@ from api.model.background import Background, Turn
 from api.model.grounding import Sources
 from api.model.knowledge import Piece
 from api.model.once import Shared, UnmovedJob
-from api.model.port import Models, Prompt
+from api.model.port import Counting, Prompt
 from api.model.summaries import Summaries
 from api.recorder import Recorder
 from domain import events
@@ -37,7 +37,7 @@ NO_ANSWER = "I can’t answer that right now."
 
 
 class Assistant:
-    def __init__(self, recorder: Recorder, models: Models) -> None:
+    def __init__(self, recorder: Recorder, models: Counting) -> None:
         self._recorder, self._models = recorder, models
         self._speaking: Shared[str] = Shared()
         self._summaries = Summaries(recorder, models)

@@ -6,6 +6,7 @@ Prompts and answers are never logged and never part of an error.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -46,6 +47,8 @@ class Endpoint:
     """The models of all products; see `port.Models`."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self.outcomes: Counter[tuple[str, str]] = Counter()  # product; see `port.Counting`
+        self.attempts: Counter[str] = Counter()  # requests that were made, by product
         self._clock = clock
         self._budgets = Budgets(ledger)
         self._breakers: dict[tuple[str, str], Breaker] = {}
@@ -77,8 +80,11 @@ class Endpoint:
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         try:
-            return await asking
+            answer = await asking
+            self.count(product, "answered")
+            return answer
         except ModelFailed as error:
+            self.count(product, error.reason)
             log.warning("model_failed", product=product, reason=error.reason, detail=str(error))
             raise
         except asyncio.CancelledError:
@@ -86,6 +92,9 @@ class Endpoint:
             if task is not None and not task.cancelling():  # it was `stop`
                 raise ModelFailed("unreachable", "the service is stopping") from None
             raise
+
+    def count(self, product: str, outcome: str) -> None:
+        self.outcomes[product, outcome] += 1
 
     async def _within(self, product: str, settings: Settings, prompt: Prompt) -> Answer:
         headers = _headers(settings)
@@ -132,6 +141,7 @@ class Endpoint:
             if day is None:
                 raise ModelFailed("budget", "the product's budget of the day is spent")
             breaker.begin(self._clock.now() + settings.timeout)
+            self.attempts[product] += 1
             used = 0  # tokens; a call that came to nothing counts as a call
             try:
                 async with asyncio.timeout(settings.timeout / SECOND):

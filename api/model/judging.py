@@ -21,7 +21,8 @@ from domain import config, events
 from domain.envelope import name_in
 from domain.errors import NudgeledgerError
 from domain.instants import MINUTE, SECOND
-from domain.session import Proposal, SessionState
+from domain.proposal import Proposal
+from domain.session import SessionState
 from projections.inline import Written
 
 log = structlog.get_logger()

@@ -39,3 +39,11 @@ class Models(Protocol):
         Raises ModelFailed.
         """
         ...
+
+
+class Counting(Models, Protocol):
+    """Models of which figures are kept."""
+
+    def count(self, product: str, outcome: str) -> None:
+        """What came of asking: answered, ungrounded, or a reason of ModelFailed."""
+        ...

@@ -18,7 +18,7 @@ from api.book import Recent
 from api.model import activity, asking, background, grounding, once, prompts
 from api.model.grounding import Sources
 from api.model.once import UnmovedJob
-from api.model.port import Models
+from api.model.port import Counting
 from api.recorder import Recorder
 from domain import events
 from domain.config_around import Model as Settings
@@ -47,7 +47,7 @@ class _Mark:
 
 
 class Summaries:
-    def __init__(self, recorder: Recorder, models: Models) -> None:
+    def __init__(self, recorder: Recorder, models: Counting) -> None:
         self._recorder, self._models = recorder, models
         self._marks: Recent[_Mark] = Recent(_REMEMBERED)
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}

@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import deps, intake, problems
+from api import arriving, deps, problems
 from api.deps import Ledgered
 from api.ingest import amplitude, posthog_sdk
 from api.routes import ingest
@@ -70,10 +70,10 @@ async def capture(request: Request, service: Ledgered) -> Response:
     except InvalidInput as error:
         raise problems.BadRequest(error.faults[0].detail, error.faults[0].path) from None
     product = await resolve(request, service, sending.token)
-    read = posthog_sdk.read(sending, service.clock.now())
-    await intake.take(service, product, read.seen, [*left_out, *read.rejected])
-    if read.rejected and not read.seen and not read.ignored:
-        raise problems.BadRequest(read.rejected[0].detail, read.rejected[0].path)
+    arrived = posthog_sdk.read(sending, service.clock.now())
+    await arriving.take(service, product, arrived, left_out)
+    if arrived.refused:
+        raise problems.BadRequest(arrived.rejected[0].detail, arrived.rejected[0].path)
     return Response(_DONE, media_type="application/json")
 
 

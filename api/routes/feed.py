@@ -54,18 +54,16 @@ async def stream(
     last = request.headers.get("last-event-id", "") if resume else ""
     if last.isascii() and last.isdigit():
         after = int(last[:16])
-    listener = Listener(
-        product_id, resume, session_id, user_id, _face(request, product_id, session_id, user_id), after
-    )
+    listener = Listener(product_id, resume, session_id, user_id, _face(request, session_id, user_id), after)
     await service.feed.place(listener)
     return EventStream(service.feed, listener, None)
 
 
-def _face(request: Request, *named: str | None) -> tuple[str, ...]:
-    """By what a client that comes back is known again. Its credentials are kept as a hash."""
+def _face(request: Request, *filters: str | None) -> str:
+    """By what a client that comes back is known again: a hash of its address, credentials and filters."""
     host = request.client.host if request.client is not None else ""
-    sent = "\0".join(request.headers.get(name, "") for name in ("authorization", "user-agent"))
-    return (host, hashlib.sha256(sent.encode()).hexdigest(), *(name or "" for name in named))
+    sent = (request.headers.get(name) for name in ("authorization", "user-agent"))
+    return hashlib.sha256(repr((host, *sent, *filters)).encode()).hexdigest()[:32]
 
 
 @router.get("/users/{product_id}/{user_id:id}/live-activity")

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from api import arriving, deps
 from api.deps import Ledgered
-from api.ingest import amplitude, bodies, cloud, fullstory, segment
-from api.ingest.arrivals import Arrival, Arrived
+from api.ingest import amplitude, bodies, cloud, fullstory, posthog, segment
+from api.ingest.arrivals import Arrived
 from api.problems import BadRequest
-from api.routes import bearer, webhooks
+from api.routes import bearer
 from api.routes import segment as segment_routes
 from api.routes.products import resolve
 from api.service import Service
@@ -115,20 +115,10 @@ async def ingest(product_id: Annotated[str, Path()], request: Request, service: 
     elif amplitude.is_body(data):
         arrived = amplitude.translate(data, now)
     elif fullstory.is_body(data):
-        arrived = _fullstory(data, now)
+        arrived = arriving.one(fullstory.translate, data, now)
     else:
-        return await webhooks.take(service, product_id, data)
-    taken = await arriving.take(service, product_id, arrived, left_out)
-    arriving.check(arrived)
-    return arriving.told(taken, arrived)
-
-
-def _fullstory(data: Any, now: int) -> Arrived:
-    """FullStory's one click: what is wrong with it is noted before it is refused."""
-    try:
-        return Arrived([Arrival(fullstory.translate(data, now), None, True)])
-    except InvalidInput as error:
-        return Arrived(rejected=list(error.faults), bad=[0])
+        arrived = arriving.one(posthog.translate, data, now)
+    return await arriving.answered(service, product_id, arrived, left_out)
 
 
 # --- CloudEvents -------------------------------------------------------------------------------------
@@ -153,6 +143,4 @@ async def _cloud(service: Service, product: str, request: Request, raw: bytes) -
     else:
         data, left_out = cloud.binary(request.headers, bodies.unpacked(raw))
     arrived = cloud.translate(data, service.clock.now(), request.headers.get("traceparent"))
-    taken = await arriving.take(service, product, arrived, left_out)
-    arriving.check(arrived)
-    return arriving.told(taken, arrived)
+    return await arriving.answered(service, product, arrived, left_out)

@@ -142,9 +142,7 @@ async def delivered(
 async def _stored(service: Service, product: str, raw: bytes, source: str) -> dict[str, Any]:
     data, left_out = bodies.loads(raw)
     arrived = segment.delivered(data, service.clock.now(), source)
-    taken = await arriving.take(service, product, arrived, left_out)
-    arriving.check(arrived)
-    return arriving.told(taken, arrived)
+    return await arriving.answered(service, product, arrived, left_out)
 
 
 def _example(kind: str) -> dict[str, Any]:

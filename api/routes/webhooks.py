@@ -6,11 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 
-from api import deps, intake
+from api import arriving, deps
 from api.deps import Ledgered
-from api.ingest import posthog
-from api.service import Service
-from domain.errors import InvalidInput
+from api.ingest import bodies, posthog
 
 router = APIRouter(tags=["webhooks"])
 
@@ -32,20 +30,6 @@ async def posthog_webhook(
     """PostHog's flat destination body, or the stock webhook's. A retry has the same id: no change."""
     await service.product(product_id)
     await service.check_webhook_secret(product_id, x_posthog_secret)
-    return await take(service, product_id, await deps.json_object(request))
-
-
-async def take(service: Service, product: str, body: object) -> dict[str, Any]:
-    """Record what a webhook's body says, whose secret was checked. Raises InvalidInput after noting it."""
-    try:
-        translated = posthog.translate(body, service.clock.now())
-    except InvalidInput as error:
-        await service.reject(product, [(f.path, f.detail) for f in error.faults])
-        raise
-    taken = await intake.take(service, product, translated.seen)
-    return {
-        "accepted": taken.accepted,
-        "duplicates": taken.duplicates,
-        "merged": taken.merged,
-        "ignored": translated.ignored,
-    }
+    data, left_out = bodies.loads(await deps.body(request))
+    arrived = arriving.one(posthog.translate, data, service.clock.now())
+    return await arriving.answered(service, product_id, arrived, left_out)

@@ -42,12 +42,26 @@ def changes(situation: Situation, rules: Ruleset, trigger_id: str, most: int = 3
         text = f"if it had been noticed by {words.clock(start.at + LATE, start.at)}"
         return (Change(_provided(text, rules, trigger_id), start.at),)
     told: dict[str, Change] = {}
+    waiting = _if_allowed(start, rules, trigger_id)
+    if waiting is not None:
+        told[waiting.text] = waiting
     for each in search.plans(start, rules, trigger_id):
         text = _provided(_text(each, start, trigger_id), rules, trigger_id)
         told.setdefault(text, Change(text, each.at))
         if len(told) >= most:
             break
     return tuple(told.values())[:most]
+
+
+def _if_allowed(start: Situation, rules: Ruleset, trigger_id: str) -> Change | None:
+    """Where the judge is being asked about this trigger: that it says yes, if that were enough now."""
+    proposal = start.session.proposal
+    if proposal is None or proposal.trigger_id != trigger_id or proposal.settled(start.at):
+        return None
+    winner = evaluate(trial.allowed(start), rules).winner
+    if winner is None or winner.trigger.id != trigger_id or winner.blocked is not None:
+        return None
+    return Change(f"if the judge allows it by {words.clock(proposal.deadline, start.at)}", start.at)
 
 
 def _provided(text: str, rules: Ruleset, trigger_id: str) -> str:

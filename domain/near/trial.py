@@ -44,6 +44,14 @@ def moved(situation: Situation, at: int) -> Situation:
     return situation._replace(session=situation.session.tick(at), at=at, noticed_at=at)
 
 
+def allowed(situation: Situation) -> Situation:
+    """The situation as if the judge had just allowed what is proposed."""
+    state, at = situation.session, situation.at
+    if state.proposal is not None:
+        state = replace(state, proposal=state.proposal._replace(answered_at=at, allow=True))
+    return situation._replace(session=state)
+
+
 def steps(situation: Situation, rules: Ruleset) -> Iterator[Step]:
     """The instant of the situation and each due instant after it, as time passes."""
     for _ in range(STEPS):

@@ -137,26 +137,15 @@ async def of_user(conn: AsyncConnection, product: str, user_id: str, limit: int)
     return sorted(rows, key=lambda row: row.position)
 
 
-async def newest_seq(conn: AsyncConnection, product: str, *, position: int | None = None) -> int:
-    """The product's newest sequence, or the newest at or before a position of the ledger; 0: none."""
+async def newest_seq(
+    conn: AsyncConnection, product: str, *, position: int | None = None, before: int | None = None
+) -> int:
+    """The product's newest sequence: of all, at or before a position of the ledger, or recorded before an
+    instant; 0: there is none."""
     e = schema.events
     query = sa.select(e.c.product_seq).where(e.c.product == product)
     if position is not None:
         query = query.where(e.c.position <= position)
-    return (await conn.scalar(query.order_by(e.c.product_seq.desc()).limit(1))) or 0
-
-
-async def newest_position(conn: AsyncConnection, product: str, *, before: int | None = None) -> int:
-    """The position of the product's newest event, or of the newest recorded before an instant; 0: none."""
-    e = schema.events
-    query = sa.select(e.c.position).where(e.c.product == product)
     if before is not None:
         query = query.where(e.c.recorded_at < before)
-    return (await conn.scalar(query.order_by(e.c.product_seq.desc()).limit(1))) or 0
-
-
-async def newest_at(conn: AsyncConnection, product: str) -> int:
-    """When the product's newest event was recorded; 0: there is none."""
-    e = schema.events
-    query = sa.select(e.c.recorded_at).where(e.c.product == product)
     return (await conn.scalar(query.order_by(e.c.product_seq.desc()).limit(1))) or 0

@@ -18,6 +18,8 @@ from projections.why.judging import Opinion
 
 Row = dict[str, Any]
 
+VENDORS = frozenset({"intercom", "usertour"})  # sources that speak for a vendor
+
 
 def lasting(micros: int) -> str:
     """A duration for people: in tenths of a second below a minute, then in minutes."""
@@ -134,7 +136,7 @@ def _afterwards(offer: Told, data: Row, after: Aftermath) -> list[Row]:
         found.append((row.position, _step("shown", row, f"The host reported it shown{again}.")))
     tours = {tour["id"] for tour in data.get("message", {}).get("tours", ())}
     for row in after.responses:
-        told = _responded(row, tours)
+        told = _responded(row, tours, offer.event_id)
         if told is not None:
             found.append((row.position, _step(told[0], row, told[1])))
     goals = after.of("goal_reached")
@@ -159,22 +161,28 @@ def _delivered(row: Told) -> str | None:
     return None  # answered or dismissed: what closed it says so itself
 
 
-def _responded(row: Told, tours: set[str]) -> tuple[str, str] | None:
+def _responded(row: Told, tours: set[str], nudge_id: str) -> tuple[str, str] | None:
     data = orjson.loads(row.data)
     match row.type:
         case "option_clicked":
-            return "answer", f"The user chose option {data['option_id']}."
+            return "answer", f"The user chose option {data['option_id']}{_by(row)}."
         case "nudge_dismissed":
             by = {"user": "The user put it away", "timeout": "It went away by itself"}.get(data.get("by"))
             return "answer", f"{by or 'It was put away'}."
         case "tour_started":
             name = data.get("registry_id") or data["tour_id"]
-            offered = "" if name in tours else ", not one that this nudge offered"
-            return "tour", f"Tour {name} began{offered}."
+            own = name in tours or row.correlation_id == nudge_id  # of an option, whose tour is named there
+            offered = "" if own else ", not one that this nudge offered"
+            return "tour", f"Tour {name} began{offered}{_by(row)}."
         case "tour_ended":
             outcome = data.get("outcome") or "over"
-            return "tour", f"Tour {data.get('registry_id') or data['tour_id']} ended: {outcome}."
+            return "tour", f"Tour {data.get('registry_id') or data['tour_id']} ended: {outcome}{_by(row)}."
         case "chat_message":
-            return "chat", "The user wrote in the chat."
+            return "chat", f"The user wrote in the chat{_by(row)}."
         case _:
             return None
+
+
+def _by(row: Told) -> str:
+    """Which vendor told of it, where one did."""
+    return f" (told by {row.source})" if row.source in VENDORS else ""

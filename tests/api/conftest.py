@@ -20,7 +20,9 @@ def sqlite_server(
 ) -> Iterator[serving.Server]:
     folder = tmp_path_factory.mktemp("sqlite-server")
     shutil.copy(sqlite_template, folder / "ledger.db")
-    server = serving.Server(f"sqlite:///{folder / 'ledger.db'}", folder, keep_alive_s="0.5")
+    server = serving.Server(
+        f"sqlite:///{folder / 'ledger.db'}", folder, keep_alive_s="0.5", vendor_secret=serving.SECRET
+    )
     yield server.start()
     server.close()
 
@@ -29,8 +31,8 @@ def sqlite_server(
 def postgres_server(
     postgres_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[serving.Server]:
-    name = _scratch(postgres_template)
-    server = serving.Server(_url(name), tmp_path_factory.mktemp("postgres-server"), keep_alive_s="0.5")
+    name, folder = _scratch(postgres_template), tmp_path_factory.mktemp("postgres-server")
+    server = serving.Server(_url(name), folder, keep_alive_s="0.5", vendor_secret=serving.SECRET)
     yield server.start()
     server.close()
     _drop(name)

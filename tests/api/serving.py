@@ -20,6 +20,7 @@ from httpx_sse import EventSource, ServerSentEvent, connect_sse
 from httpx_sse._decoders import SSEDecoder
 
 ROOT = Path(__file__).parents[2]
+SECRET = "s3cret of a vendor"  # of the shared servers: env:NUDGELEDGER_VENDOR_SECRET
 COMMAND = [sys.executable, "-m", "api.cli"]
 _numbers = itertools.count(1)
 

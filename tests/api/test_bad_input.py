@@ -316,7 +316,7 @@ def test_a_wrong_webhook_secret_is_401_and_stores_nothing(server: Server) -> Non
         assert secret not in answer.text
     assert server.http.get(f"/v1/products/{product}/sessions/s").status_code == 404
     right = server.http.post(f"/webhook/{product}", json=body, headers={"x-posthog-secret": secret})
-    assert right.json() == {"accepted": 1, "duplicates": 0, "ignored": None}
+    assert right.json()["accepted"] == 1
 
 
 def test_a_config_with_ten_mistakes_reports_all_ten_and_changes_nothing(server: Server, product: str) -> None:

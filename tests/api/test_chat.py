@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from api.chat.saying import MOST_ATTEMPTS
 from api.delivery.calls import Calls
+from api.delivery.parts import MOST_ATTEMPTS
 from api.delivery.port import DeliveryError, Message, Refused, TryLater, Uncertain
 from api.delivery.rasa import COLLECTED, Rasa
 from domain.config_around import Channels
@@ -236,6 +236,26 @@ def test_killed_while_the_chat_is_asked(sqlite_url: str, launch: Launch, rasa: F
     assert "changed 0 rows" in anew.stdout, anew.stdout + anew.stderr
 
 
+def test_killed_between_the_question_and_the_follow_up(
+    sqlite_url: str, launch: Launch, rasa: FakeRasa
+) -> None:
+    """The next start says it, once."""
+    server, product = launch(sqlite_url), product_id()
+    server.put(rules(product, rasa.url))
+    (decision,) = server.post(product, *saves("s"))["decisions"]
+    assert inject(server, product).json()["sent"] is True
+    server.kill()
+    assert len(rasa.said) == 1
+    server.start()
+    until(lambda: ("nudge_delivered", "rasa_follow_up") in steps(server, product, decision["nudge_id"]))
+    assert inject(server, product).json()["sent"] is False
+    server.stop()
+    assert [(text.conversation, "Open the menu" in text.body) for text in rasa.said] == [
+        ("chat-1", False),
+        ("chat-1", True),
+    ]
+
+
 def test_a_trigger_whose_channel_is_rasa(server: Server, rasa: FakeRasa) -> None:
     """Delivered by itself into the linked conversation; opening the chat then says it no second time."""
     product = product_id()
@@ -246,7 +266,10 @@ def test_a_trigger_whose_channel_is_rasa(server: Server, rasa: FakeRasa) -> None
     assert (rasa.said[0].conversation, rasa.said[0].body) == ("chat-9", BODY)
     until(lambda: ("nudge_delivered", "rasa") in steps(server, product, decision["nudge_id"]))
     assert inject(server, product, sender_id="chat-9").json()["sent"] is False
-    assert len(rasa.said) == 1
+    until(lambda: len(rasa.said) == 2)
+    assert "Open the menu" in rasa.said[1].body, (
+        "the user opened the chat: the follow-up is said all the same"
+    )
 
 
 # --- replies -----------------------------------------------------------------------------------------

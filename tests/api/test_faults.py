@@ -189,7 +189,7 @@ def test_ten_thousand_sessions_that_time_out_in_one_second_all_do_at_their_own_i
             assert len(service.recorder.due) == count
             clock.instant += 60 * SECOND
             started = time.perf_counter()
-            service.timers._wake.set()
+            service.timers.start()
             while service.recorder.due:
                 await asyncio.sleep(0.02)
                 assert time.perf_counter() - started < 60

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.delivery import calls
-from api.feed import knowledge, pushing
+from api.feed import knowledge, pusher
 from api.feed.listening import MOST, QUEUE, Listener
 from api.feed.shaping import Frame, Shaper
 from api.ingest import native
@@ -261,7 +261,7 @@ def test_a_frame_that_is_refused_for_an_hour_is_left_out_and_recorded(
         return calls.Answer(200, {}, b"")
 
     monkeypatch.setattr(calls.Calls, "post", answer)
-    monkeypatch.setattr(pushing.backoff, "delay", lambda *_: 1)
+    monkeypatch.setattr(pusher.backoff, "delay", lambda *_: 1)
 
     async def check() -> None:
         async with serving(sqlite_ledger, clock) as service:

@@ -173,9 +173,10 @@ def test_a_nudge_put_away_is_no_open_offer(inkeep: tuple[Server, str]) -> None:
 
 
 IDS = st.sampled_from(["ik", "", "\x00", "\ud800", "a" * 300, "u_1", "..", "☃", "no\nline"])
+NAMES = IDS.filter(lambda name: name != "☃")  # a refusal's path names keys, and repeats no value
 VALUES = st.recursive(
     IDS | st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(IDS, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=5,
 )
 KEYS = (

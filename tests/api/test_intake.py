@@ -249,6 +249,40 @@ def test_two_vendors_that_report_a_click_at_the_same_time(sqlite_ledger: Ledger,
     assert run(scenario()) == [(0, 1), (1, 0)]
 
 
+def test_events_of_one_act_that_two_sources_report_one_by_one_are_one_action(
+    sqlite_ledger: Ledger, run: Run
+) -> None:
+    """posthog-js and a webhook of PostHog's on one page: the second source tells of each event alone."""
+    parts = [("change", BOX, 0), ("click", BUTTON, 5), ("submit", FORM, 6)]
+
+    async def scenario() -> list[tuple[int, int]]:
+        async with serving(sqlite_ledger, FakeClock()) as service:
+            await with_config(service)
+            ours = [sent(kind, chain, ms, f"a{ms}") for kind, chain, ms in parts]
+            await intake.take(service, "acme", ours)
+            others = [
+                sent(kind, chain, ms, f"b{ms}", url=URL, source="posthog-webhook")
+                for kind, chain, ms in parts
+            ]
+            told = [await intake.take(service, "acme", [item]) for item in others]
+            return [(taken.accepted, taken.merged) for taken in told]
+
+    assert run(scenario()) == [(0, 1)] * 3
+
+
+def test_two_corrections_of_one_clock_make_no_second_click(sqlite_ledger: Ledger, run: Run) -> None:
+    async def scenario() -> tuple[int, int]:
+        async with serving(sqlite_ledger, FakeClock()) as service:
+            await with_config(service)
+            first = sent("click", CHECKBOX, 0, "a")._replace(occurred_raw="2026-11-20T09:25:20.810Z")
+            other = sent("click", CHECKBOX, 9_000, "b", url=URL, source="posthog-webhook")
+            await intake.take(service, "acme", [first])
+            taken = await intake.take(service, "acme", [other._replace(occurred_raw=first.occurred_raw)])
+            return taken.accepted, taken.merged
+
+    assert run(scenario()) == (0, 1)
+
+
 def test_all_clicks_of_one_source_stay(sqlite_ledger: Ledger, run: Run) -> None:
     async def scenario() -> int:
         async with serving(sqlite_ledger, FakeClock()) as service:

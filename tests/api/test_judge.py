@@ -29,7 +29,7 @@ from eventstore import schema
 from eventstore.engine import Ledger, open_ledger
 from projections.lookups import DecisionQuery
 from projections.replaying.divergence import LOST, NEW
-from tests.api.inside import START, FakeClock, serving, stored
+from tests.api.inside import START, FakeClock, post, serving, stored
 from tests.conftest import Run
 from tests.projections.telling_story import SAVES, Story, replayed, told
 
@@ -81,10 +81,16 @@ class Told(Story):
 
 
 def play(
-    ledger: Ledger, tell: Callable[[Told], Any], model: Fake, rules: dict[str, Any] | None = RULES
+    ledger: Ledger,
+    tell: Callable[[Told], Any],
+    model: Fake,
+    rules: dict[str, Any] | None = RULES,
+    down: int = 0,
 ) -> Any:
+    """`down`: seconds after the newest event at which the service starts."""
+
     async def scenario() -> Any:
-        clock = FakeClock(max(START, await _newest(ledger)))
+        clock = FakeClock(max(START, await _newest(ledger)) + down * SECOND)
         async with serving(ledger, clock) as service:
             service.judging._models = model
             if rules is not None:
@@ -148,6 +154,24 @@ def test_what_the_judge_allows_is_offered_and_explained(ledger: Ledger, run: Run
 async def _erase(ledger: Ledger) -> None:
     async with ledger.transaction() as conn:
         await conn.execute(sa.delete(schema.data_keys))
+
+
+def test_who_sends_again_hears_what_became_of_the_proposal(ledger: Ledger, run: Run) -> None:
+    async def tell(story: Told) -> Any:
+        save = {"event_id": "again", "type": "action", "session_id": "s", "user_id": "u"}
+        save["data"] = {"type": "click", "title": "save"}  # type: ignore[assignment]
+        await story.click("save")
+        said = [await post(story.service, "p", save)]
+        await story.judged()
+        said.append(await post(story.service, "p", save))
+        await story.wait(60)
+        await story.click("save")  # another proposal, of another request
+        await story.judged()
+        said.append(await post(story.service, "p", save))
+        return [[(d["outcome"], d["reason"]) for d in receipt.decisions] for receipt in said]
+
+    vetoed = [("withheld", "judge_vetoed")]
+    assert run(play(ledger, tell, Fake(NO, YES))) == [[], vetoed, vetoed]
 
 
 def test_a_veto_is_recorded_with_its_reason_and_holds_for_the_cooldown(ledger: Ledger, run: Run) -> None:
@@ -258,11 +282,11 @@ def test_a_proposal_whose_deadline_passed_while_nobody_ran_times_out_at_its_own_
     model = Fake(YES)
 
     async def later(story: Told) -> Any:
-        await story.wait(600, timers=False)
+        await asyncio.gather(story.service.judging._begin)
         await story.look()
         return await story.decided()
 
-    found = run(play(ledger, later, model, None))
+    found = run(play(ledger, later, model, None, down=600))
     assert [d["reason"] for d in found] == ["judge_timeout", "missed"]  # it was met again after its cooldown
     withheld = next(row for row in run(stored(ledger, "p")) if row.type == "nudge_withheld")
     assert withheld.at == proposed.at + 3 * SECOND
@@ -278,11 +302,23 @@ STEPS = st.lists(
         st.tuples(st.just("chat"), st.sampled_from(["s", "s2"])),
         st.tuples(st.just("answer"), st.sampled_from([True, True, False, None])),
         st.tuples(st.just("wait"), st.sampled_from([0.5, 1.5, 3.0, 11.0, 26.0]), st.booleans()),
-        st.just(("config",)),
+        st.tuples(st.just("deadline"), st.sampled_from([-1, 0, 1])),
+        st.tuples(st.just("config"), st.sampled_from(["other", "unjudged", "gone", "slower", "quiet"])),
+        st.tuples(st.just("tour"), st.sampled_from(["tour_started", "tour_ended"])),
+        st.tuples(st.just("merge"), st.sampled_from(["s", "s2"])),
     ),
     min_size=4,
     max_size=25,
 )
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "other": {},
+    "unjudged": {"judge": None},
+    "gone": {"triggers": RULES["triggers"][1:], "judge": {"timeout_s": 2}},
+    "slower": {"judge": {"timeout_s": 9}},
+    "quiet": {"limits": {"quiet_hours": {"from": "00:00", "to": "23:59"}}, "timezone": "UTC"},
+}
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -309,9 +345,22 @@ def test_no_history_with_a_judge_diverges(
                     case ("answer", allow):
                         for name in ("s", "s2"):
                             await answer(story, name, allow)
-                    case ("config",):
+                    case ("deadline", micros):
+                        known = story.service.recorder
+                        waiting = [(await known.session("p", name)).state.proposal for name in ("s", "s2")]
+                        due = [p.deadline for p in waiting if p is not None]
+                        if due and min(due) > story.clock.now() + 1:
+                            story.clock.instant = min(due) + micros - 1  # the job takes the next instant
+                            await answer(story, "s", True)
+                            await answer(story, "s2", True)
+                    case ("config", which):
                         number += 1
-                        await story.service.put_config("p", RULES | {"limits": {"min_gap_s": number}})
+                        changed = {**RULES, "limits": {"min_gap_s": number}, **CHANGES[which]}
+                        await story.put({name: value for name, value in changed.items() if value is not None})
+                    case ("tour", kind):
+                        await story.act("s", "u", (kind, {"tour_id": "flow"}))
+                    case ("merge", where):
+                        await story.act(where, f"u{where}", ("user_identified", {"previous_id": "u"}))
                     case ("wait", seconds, on_time):
                         await story.wait(seconds, timers=on_time)
             await story.wait(200)

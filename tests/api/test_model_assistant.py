@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from api import overview
+from api.metrics import Figures
 from api.model import assistant as assistants
 from api.model import endpoint as endpoints
 from api.model import summaries
@@ -135,6 +136,30 @@ def test_an_answer_with_an_invented_name_is_asked_for_once_more_then_the_how_to_
             fake.answers = [answer, GOOD]
             nudge = (await post(service, "acme", *saves("s2", user="u_2"))).decisions[0]["nudge_id"]
             assert await service.assistant.follow_up("acme", nudge) == GOOD
+
+    run(story())
+
+
+def test_what_comes_of_asking_is_counted(sqlite_ledger: Ledger, run: Run, fake: FakeModel) -> None:
+    fake.answers = ["Press “Frobnicate”.", GOOD]
+
+    async def story() -> None:
+        async with serving(sqlite_ledger) as service:
+            nudge = await offered(service, rules(fake, budget={"calls": 2}))
+            assert await service.assistant.follow_up("acme", nudge) == GOOD
+            assert await service.assistant.reply("acme", "s", "How do I edit many?") == HOW_TO
+            figures = {
+                (metric.name, *sample.labels.values()): sample.value
+                for metric in Figures(service).collect()
+                for sample in metric.samples
+                if metric.name.startswith("nudgeledger_model")
+            }
+            assert figures == {
+                ("nudgeledger_model_requests", "acme"): 2,
+                ("nudgeledger_model_answers", "acme", "answered"): 2,
+                ("nudgeledger_model_answers", "acme", "budget"): 1,
+                ("nudgeledger_model_answers", "acme", "ungrounded"): 1,
+            }
 
     run(story())
 

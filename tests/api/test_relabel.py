@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import cli, intake, labels, log
+from api import arriving, cli, labels, log
 from api.ingest import labelling, naming, posthog
 from api.ingest.acts import Act
 from api.ingest.native import OutsideEvent
@@ -36,7 +36,7 @@ NONE = Labels()
 _KEYS = st.sampled_from(
     ("event", "event_type", "type", "name", "merged", "page", "own", "elements_chain", "text")
 )
-LABELLER = labelling.labeller(posthog.SOURCE, NONE)
+LABELLER = labelling.labeller(posthog.WEBHOOK, NONE)
 
 
 def click(n: int, session_id: str = "ps", **changes: str) -> dict[str, str]:
@@ -56,11 +56,11 @@ def click(n: int, session_id: str = "ps", **changes: str) -> dict[str, str]:
 
 async def send(service: Service, *bodies: dict[str, str]) -> None:
     for body in bodies:
-        await intake.take(service, "acme", posthog.translate(body, service.clock.now()).seen)
+        await arriving.take(service, "acme", posthog.translate(body, service.clock.now()))
 
 
 def outside(body: dict[str, str], received_at: int = START) -> list[OutsideEvent]:
-    return labelling.outside(posthog.translate(body, received_at).seen, NONE).events
+    return labelling.outside([a.seen for a in posthog.translate(body, received_at).events], NONE).events
 
 
 def plant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_every_recorded_body_is_labelled_the_same_again(number: int) -> None:
         if isinstance(event.event, events.Action):
             act = posthog.act_again(event.event)
             assert act is not None
-            again = labelling.again(act, event.event, NONE, posthog.SOURCE)
+            again = labelling.again(act, event.event, NONE, posthog.WEBHOOK)
             assert replace(again, timestamp_end=event.event.timestamp_end) == event.event
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from tests.benchmarks.options import Options
 
-NAMES = ("ingest", "latency", "replay", "backtest", "explain", "growth", "idle")
+NAMES = ("ingest", "sources", "latency", "replay", "backtest", "explain", "growth", "idle")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,37 @@ def test_near_misses_claim_no_more_than_that_the_judge_would_be_asked() -> None:
     assert all(change.text.endswith("the judge allows it") for change in told)
     free = Given(trigger(least=2)).when(0, click("t"))
     assert "judge" not in near.changes(free.turns[-1]._situation("s", at(0)), free.rules, "t")[0].text
+
+
+def test_while_the_judge_is_asked_its_yes_is_the_nearest_change() -> None:
+    case = judged(trigger(cooldown_s=10)).when(0, click("t"))
+
+    def told(seconds: float) -> list[tuple[str, int]]:
+        situation = case.turns[-1]._situation("s", at(seconds))
+        return [(change.text, change.at) for change in near.changes(situation, case.rules, "t")]
+
+    assert told(1)[0] == ("if the judge allows it by 12:00:03Z", at(1))
+    assert not told(3.5)[0][0].startswith("if the judge allows it by")  # too late
+    case.when(2, events.ChatMessage("user", "?"))
+    assert all("if the judge allows it by" not in text for text, _ in told(2))  # it would not be enough
+
+
+def test_a_failing_evaluation_does_not_lose_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = judged().when(0, click("t"))
+    with monkeypatch.context() as patched:
+        patched.setattr("domain.run.decide", fail)
+        case.when(1, click("t"))
+    assert types(case) == ["evaluation_failed"]
+    assert case.world.session("s").due() == at(3)
+    with monkeypatch.context() as patched:
+        patched.setattr("domain.run.evaluate", fail)
+        case.turns[-1].rearm("s", at(2))
+    assert case.world.session("s").due() == at(3)
+    assert case.on_time(10).decided() == [(3.0, "t", "judge_timeout")]
+
+
+def fail(*given: Any, **more: Any) -> Any:
+    raise RuntimeError("a bug of ours")
 
 
 def test_near_misses_after_a_veto_wait_until_the_judge_may_be_asked_again() -> None:

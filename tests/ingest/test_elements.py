@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.ingest import elements
+from api.ingest import elements, stripping
 
 RECORDED = Path(__file__).parent.parent / "data" / "posthog" / "elements-chains.txt"
 CHAINS = [line.split("\t")[1] for line in RECORDED.read_text().splitlines()]
@@ -124,11 +125,14 @@ ELEMENTS = st.lists(
 )
 
 
+LIKE_A_KEY = re.compile(r'"([^"]*:)?[A-Za-z0-9_-]+=\Z')
+
+
 @given(ELEMENTS)
 def test_what_was_written_is_read_again(chain: list[elements.Element]) -> None:
-    """Only a value that holds a backslash before a quote or at its end cannot be told: nothing escapes it."""
+    """Only what a backslash stands before cannot be told, as nothing escapes it, nor what ends like a key."""
     values = [v for e in chain for v in (*e.attributes.values(), e.text or "")]
-    if not any('\\"' in value or value.endswith("\\") for value in values):
+    if not any('\\"' in value or value.endswith("\\") or LIKE_A_KEY.search(value) for value in values):
         assert elements.parse(elements.written(chain)) == chain
 
 
@@ -157,3 +161,29 @@ def test_what_was_typed_or_chosen_is_taken_out_and_what_a_button_says_stays() ->
     assert dict(clean[0].attributes) == {"type": "range", "name": "volume"}
     assert elements.parse(elements.written(clean)) == clean
     assert elements.without_values(clean) is clean
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        'p:text="dear diary";div.editor:attr__contenteditable="true";main:',
+        'span:text="dear diary";p:text="dear diary";div:attr__role="searchbox";main:',
+        'div:attr__contenteditable="TRUE"text="dear diary"',
+        'input:attr__type="text"attr__data-value="dear diary"attr__data-selected-values="dear diary"',
+        'option:text="dear diary";select:',
+        'button:text="Send";div:attr__data-initial-value="dear diary"',
+        'b:text="dear diary";p:;div:attr__contenteditable="plaintext-only"',
+    ],
+)
+def test_what_was_typed_is_nowhere_in_what_is_kept(chain: str) -> None:
+    clean = elements.without_values(elements.parse(chain))
+    assert "diary" not in elements.written(clean)
+    assert "diary" not in stripping.chain(chain)
+
+
+def test_an_island_in_an_editor_is_no_part_of_it() -> None:
+    chain = elements.parse(
+        'button:text="Bold";div:attr__contenteditable="false";div:attr__contenteditable="true"'
+    )
+    assert elements.without_values(chain) is chain
+    assert not elements.in_field(chain)

@@ -277,7 +277,9 @@ def test_every_recorded_act_is_labelled_the_same_from_what_is_kept_of_it() -> No
     flat = RECORDED.parents[1] / "posthog" / "flat.jsonl"
     count = 0
     for line in flat.read_text().splitlines():
-        for event in labelling.outside(posthog.translate(json.loads(line), START).seen, NONE).events:
+        for event in labelling.outside(
+            [a.seen for a in posthog.translate(json.loads(line), START).events], NONE
+        ).events:
             if isinstance(event.event, events.Action):
                 act = posthog.act_again(event.event)
                 assert act is not None

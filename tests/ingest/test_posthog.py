@@ -10,6 +10,7 @@ import pytest
 
 from api.ingest import labelling, posthog
 from api.ingest.acts import Act, Seen
+from api.ingest.arrivals import Arrived
 from domain import events, instants
 from domain.config_labels import Labels
 from domain.errors import InvalidInput
@@ -26,10 +27,12 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 def one(value: dict[str, Any], received_at: int = NOW) -> Seen:
-    translated = posthog.translate(value, received_at)
-    assert translated.ignored is None
-    (seen,) = translated.seen
+    (seen,) = seen_in(value, received_at)
     return seen
+
+
+def seen_in(value: dict[str, Any], received_at: int = NOW) -> list[Seen]:
+    return [arrival.seen for arrival in posthog.translate(value, received_at).events]
 
 
 def act(value: dict[str, Any]) -> Act:
@@ -42,12 +45,12 @@ def test_the_recorded_bodies_become_what_the_user_did() -> None:
     told = []
     for recorded in BODIES:
         translated = posthog.translate(recorded, NOW)
-        for seen in translated.seen:
+        for seen in (arrival.seen for arrival in translated.events):
             what = seen.what
             told.append(f"{what.name or what.kind}: {what.text}" if isinstance(what, Act) else what.TYPE)
         if translated.ignored:
-            assert translated.seen == []
-            told.append(f"ignored: {translated.ignored}")
+            assert translated.events == []
+            told.append(f"ignored: {recorded['event']}")
     assert told == [
         "pageview: None",
         "user_identified",
@@ -83,7 +86,7 @@ def test_a_recorded_click_is_read_field_by_field() -> None:
         instants.parse("2026-11-20T09:25:20.810Z"),
         "2026-11-20T09:25:20.810Z",
     )
-    assert (seen.source, seen.received_at, seen.clock_suspect) == ("posthog", NOW, False)
+    assert (seen.source, seen.received_at, seen.clock_suspect) == ("posthog-webhook", NOW, False)
     assert isinstance(seen.what, Act)
     assert seen.what.url == "http://localhost:9202/projects/102/edit"
     assert [e.tag for e in seen.what.chain][:3] == ["button", "form", "main"]
@@ -96,8 +99,8 @@ def test_identify_carries_the_address_and_the_new_id() -> None:
 
 
 def test_the_same_bytes_have_the_same_id_whenever_they_come_and_no_two_acts_share_one() -> None:
-    first = [e.event_id for b in BODIES for e in posthog.translate(b, NOW).seen]
-    again = [e.event_id for b in BODIES for e in posthog.translate(dict(b), NOW + 5).seen]
+    first = [e.event_id for b in BODIES for e in seen_in(b)]
+    again = [e.event_id for b in BODIES for e in seen_in(dict(b), NOW + 5)]
     assert first == again and len(set(first)) == len(first)
     assert one(body(timestamp=""), NOW).event_id == one(body(timestamp=""), NOW + 1).event_id
 
@@ -130,7 +133,7 @@ def test_an_instant_later_than_the_recording_is_clamped() -> None:
     "name", ["$groupidentify", "$set", "$web_vitals", "$$heatmap", "$snapshot", "$rageclick", "$dead_click"]
 )
 def test_noise_is_ignored_by_name(name: str) -> None:
-    assert posthog.translate(body(event=name), NOW) == ([], name)
+    assert posthog.translate(body(event=name), NOW) == Arrived(ignored=1)
 
 
 def test_a_custom_event_is_an_act_of_that_name() -> None:
@@ -183,7 +186,7 @@ def test_values_of_inputs_are_never_kept_even_where_a_chain_holds_one() -> None:
 
 @pytest.mark.parametrize("number", range(len(BODIES)))
 def test_the_act_of_a_stored_action_is_the_act_it_was_made_of(number: int) -> None:
-    for seen in posthog.translate(BODIES[number], NOW).seen:
+    for seen in seen_in(BODIES[number]):
         if isinstance(seen.what, Act):
             stored = labelling.action(seen.what, Labels(), posthog.SOURCE)
             assert posthog.act_again(stored) == seen.what

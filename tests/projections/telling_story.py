@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from api.jobs import TimerJob
@@ -66,6 +67,12 @@ class Story:
         data = {"type": "click", "title": title, "raw_url": "https://a.test/projects"}
         await self.act(session, user, ("action", data), ago=ago)
 
+    async def put(self, rules: dict[str, Any]) -> None:
+        """A config, and every session looked at anew: the service does that by and by."""
+        await self.service.put_config("p", rules)
+        while self.service._background:
+            await asyncio.gather(*self.service._background)
+
     async def wait(self, seconds: float, *, timers: bool = True) -> None:
         """Time passes; `timers` False: and nobody looks, as while the service is down."""
         end = self.clock.instant + round(seconds * SECOND)
@@ -115,7 +122,7 @@ async def ordinary(story: Story) -> None:
     await story.wait(45, timers=False)
     await story.click("save", session="a1")
     await story.look()
-    await story.service.put_config("p", config(gap=0))
+    await story.put(config(gap=0))
     await story.wait(25)
     for number in range(6):
         await story.click("save" if number % 2 else "edit", session=f"s{number}", user=f"u{number % 3}")

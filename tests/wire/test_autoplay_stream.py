@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import httpx
 import pytest
 from autoplay_sdk import ActionsPayload, AsyncConnectorClient, ConnectorClient
 
-from tests.api.serving import Server, action, config, fact, product_id, until
+from tests.api.serving import Server, action, config, fact, product_id, trigger, until
 from tests.wire.supervised import Supervised, Warnings
 
 Read = Callable[[Server, str], "Reading"]
@@ -187,8 +189,7 @@ class Load:
 def test_a_restart_makes_no_client_warn_and_loses_no_action(
     sqlite_url: str, tmp_path: Path, reading: Read, warnings: Warnings
 ) -> None:
-    """Its supervisor keeps the socket; actions are posted all the while. A crash the client does report,
-    since the connection broke. It too loses nothing; what was sent just before may come twice."""
+    """Its supervisor keeps the socket; actions are posted all the while."""
     server = Supervised(sqlite_url, tmp_path, keep_alive_s="0.3")
     server.start()
     try:
@@ -204,15 +205,57 @@ def test_a_restart_makes_no_client_warn_and_loses_no_action(
             until(lambda got=got: len(set(numbers(got))) == load.answered)
             assert len(numbers(got)) == load.answered, "a clean restart sends nothing twice"
         assert warnings.said == []
-        with Load(server, "acme") as again:
-            until(lambda: again.answered > 20)
-            server.kill()
-            server.start()
-            until(lambda: min(clients.connects) == 3)
-            until(lambda so_far=again.answered: again.answered > so_far + 20)
-        every = load.answered + again.answered
+    finally:
+        server.stop()
+        server.close()
+
+
+def test_a_restart_in_place_makes_no_client_warn(
+    sqlite_url: str, tmp_path: Path, reading: Read, warnings: Warnings
+) -> None:
+    """SIGUSR2: no supervisor is needed, and the process stays the same one. Twice, since the second is
+    started by the first."""
+    server = Server(sqlite_url, tmp_path)
+    server.start()
+    try:
+        server.put(config("acme", triggers=[]))
+        clients = reading(server, "acme")
+        with Load(server, "acme") as load:
+            for times in (2, 3):
+                until(lambda so_far=load.answered: load.answered > so_far + 20)
+                os.kill(server.pid, signal.SIGUSR2)
+                until(lambda n=times: min(clients.connects) == n, 20)
         for got in clients.both:
-            until(lambda got=got: len(set(numbers(got))) == every)
+            until(lambda got=got: len(set(numbers(got))) == load.answered)
+        assert warnings.said == []
+        server.stop()
+    finally:
+        server.close()
+
+
+def test_a_crash_under_load_loses_nothing_for_clients_that_are_alike(
+    postgres_url: str, tmp_path: Path, reading: Read, warnings: Warnings
+) -> None:
+    """Three sync and three async clients: one address, one token. Killed twice; the second time before the
+    server was up for a minute, and while timers of a first trigger come due at its start. They report the
+    crash, since the connection broke; what was sent just before may come twice."""
+    server = Supervised(postgres_url, tmp_path, keep_alive_s="0.3")
+    server.start()
+    try:
+        timed = {"interaction_timeout_s": 1, "cooldown_period_s": 1}
+        server.put(config("acme", session=timed, triggers=[trigger()]))
+        clients = [reading(server, "acme") for _ in "123"]
+        with Load(server, "acme", 0.03) as load:
+            for times in (2, 3):
+                until(lambda so_far=load.answered: load.answered > so_far + 20)
+                server.kill()
+                time.sleep(1)  # timers come due, and are made good before anybody listens
+                server.start()
+                until(lambda n=times: all(min(client.connects) >= n for client in clients))
+        wanted = {(f"s{n % 3}", n // 3) for n in range(load.answered)}
+        for got in (got for client in clients for got in client.both):
+            until(lambda got=got: set(numbers(got)) >= wanted)
+        assert warnings.said
         assert all("connection lost" in said for said in warnings.said)
     finally:
         server.stop()

@@ -1,0 +1,1 @@
+"""What vendors report back: read, resolved to sessions, recorded."""
