@@ -127,7 +127,8 @@ def test_requests_that_arrive_together_are_not_both_the_first(ledger: Ledger, ru
             return list(await asyncio.gather(*[intake.take(service, "acme", [item]) for item in both]))
 
     assert sorted((t.accepted, t.merged) for t in run(scenario())) == [(0, 1), (1, 0)]
-    assert told(run(acts(ledger))) == [("action", "click", "archived")]
+    kinds = [kind for kind, *_ in told(run(acts(ledger)))]  # the second may correct the first's label
+    assert kinds[0] == "action" and kinds.count("action") == 1
 
 
 def test_what_went_to_an_act_that_could_not_be_stored_is_to_be_sent_again(

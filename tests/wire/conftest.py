@@ -9,18 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import launch, postgres_server, product, server, sqlite_server
-from tests.browser.conftest import browser, context, page, service
 
 __all__ = [
-    "browser",
     "clients",
-    "context",
     "launch",
-    "page",
     "postgres_server",
     "product",
     "server",
-    "service",
     "sqlite_server",
 ]
 

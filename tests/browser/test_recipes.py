@@ -22,6 +22,9 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.conftest import Service
+from tests.wire.conftest import clients
+
+__all__ = ["clients"]
 
 README = Path(__file__).parents[2] / "README.md"
 ADDRESS = "http://127.0.0.1:8090"
