@@ -26,6 +26,8 @@ from tests.wire.conftest import clients
 
 __all__ = ["clients"]
 
+pytestmark = pytest.mark.browser
+
 README = Path(__file__).parents[2] / "README.md"
 ADDRESS = "http://127.0.0.1:8090"
 CONFIG = {
