@@ -111,9 +111,9 @@ def test_bad_input_to_backtest_is_one_line_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_backtest_of_a_window_gives_what_the_service_gives_and_writes_nothing(
-    ledger_url: str, launch: Launch, tmp_path: Path
+    sqlite_url: str, launch: Launch, tmp_path: Path
 ) -> None:
-    server = launch(ledger_url)
+    server = launch(sqlite_url)
     server.put(config("acme"))
     for save in saves("s1"):
         server.post("acme", save)
@@ -126,14 +126,14 @@ def test_a_backtest_of_a_window_gives_what_the_service_gives_and_writes_nothing(
     server.stop()
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump(raw))
-    before = asyncio.run(_jobs_and_events(ledger_url))
-    given = ("--product", "acme", "--config", str(file), "--database-url", ledger_url)
+    before = asyncio.run(_jobs_and_events(sqlite_url))
+    given = ("--product", "acme", "--config", str(file), "--database-url", sqlite_url)
     for more in ((), ("--processes", "2")):
         done = command("backtest", *given, "--from", window["from"], "--to", window["to"], *more)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout) == job["result"]
     assert job["result"]["candidate"]["offered"] == 1
-    assert asyncio.run(_jobs_and_events(ledger_url)) == before
+    assert asyncio.run(_jobs_and_events(sqlite_url)) == before
 
 
 @pytest.mark.parametrize(
@@ -189,24 +189,24 @@ async def _append(url: str, event: NewEvent) -> None:
         await ledger.close()
 
 
-def test_replay_finds_a_planted_divergence(ledger_url: str, launch: Launch) -> None:
-    server = launch(ledger_url)
+def test_replay_finds_a_planted_divergence(sqlite_url: str, launch: Launch) -> None:
+    server = launch(sqlite_url)
     server.put(config("acme"))
     server.post("acme", *saves("s"))
     server.stop()
-    clean = command("replay", "--database-url", ledger_url)
+    clean = command("replay", "--database-url", sqlite_url)
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert "checked 1 decisions" in clean.stdout
-    rows = asyncio.run(_stored(ledger_url))
+    rows = asyncio.run(_stored(sqlite_url))
     offer = next(r for r in rows if r.type == "nudge_offered")
     values = {name: getattr(offer, name) for name in NewEvent._fields}
     forged = NewEvent(**values | {"stream": "session-elsewhere", "event_id": "forged"})
-    asyncio.run(_append(ledger_url, forged))
-    found = command("replay", "--database-url", ledger_url)
+    asyncio.run(_append(sqlite_url, forged))
+    found = command("replay", "--database-url", sqlite_url)
     assert found.returncode == 1, found.stdout + found.stderr
     assert "DIVERGES" in found.stdout
     assert "1 diverge" in found.stdout
-    only = command("replay", "--session", "s", "--product", "acme", "--database-url", ledger_url)
+    only = command("replay", "--session", "s", "--product", "acme", "--database-url", sqlite_url)
     assert only.returncode == 0, only.stdout
 
 

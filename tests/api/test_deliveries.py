@@ -81,9 +81,9 @@ def verified(secret: str, header: str, body: bytes, now: float) -> bool:
     return hmac.compare_digest(wanted, parts["v1"]) and abs(now - int(parts["t"])) < 300
 
 
-def test_a_nudge_is_posted_signed_once_and_told(ledger_url: str, launch: Launch) -> None:
+def test_a_nudge_is_posted_signed_once_and_told(postgres_url: str, launch: Launch) -> None:
     """The whole path; and the ledger that it leaves is clean for every command that reads it."""
-    server = launch(ledger_url, hook_secret="s3cret")
+    server = launch(postgres_url, hook_secret="s3cret")
     with vendor(answers(200, {"id": "msg_7"})) as hook:
         rules = hooked("acme", hook.url)
         rules["channels"]["webhook"]["secret"] = "env:NUDGELEDGER_HOOK_SECRET"
@@ -113,7 +113,7 @@ def test_a_nudge_is_posted_signed_once_and_told(ledger_url: str, launch: Launch)
     ]
     server.stop()
     for arguments in (["replay"], ["verify"], ["rebuild", "--dry-run"]):
-        done = command(*arguments, "--database-url", ledger_url)
+        done = command(*arguments, "--database-url", postgres_url)
         assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("would change 0 rows")
 

@@ -596,15 +596,15 @@ def test_replay_and_rebuild_ask_no_model_and_find_nothing(ledger_url: str, run: 
 
 
 def test_a_kill_during_a_call_leaves_nothing_half_recorded(
-    ledger_url: str, launch: Launch, fake: FakeModel
+    sqlite_url: str, launch: Launch, fake: FakeModel
 ) -> None:
     fake.answers = [Raw(completion("late"), pause_s=60), "The user clicked Edit a and Edit b."]
-    server = launch(ledger_url)
+    server = launch(sqlite_url)
     server.put(rules(fake, summarise_after=4, timeout_s=60))
     server.post("acme", *steps(4))
     until(lambda: fake.asked)
     server.kill()
-    again = launch(ledger_url)
+    again = launch(sqlite_url)
     assert not [e for e in again.events("acme", "s") if e["origin"] == "engine"]
     again.post("acme", *steps(1, 4))
 

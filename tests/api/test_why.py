@@ -202,7 +202,9 @@ def test_every_trigger_is_told_as_of_any_version(server: Server) -> None:
 NEVER = {"type": "action_count", "at_least": 40}
 
 
-def test_the_commands_tell_the_same_as_text_and_as_json(server: Server, product: str) -> None:
+def test_the_commands_tell_the_same_as_text_and_as_json(postgres_server: Server) -> None:
+    server, product = postgres_server, product_id()
+    server.put(config(product))
     (decision,) = server.post(product, *saves("s"))["decisions"]
     server.post(product, *saves("quiet", "u_2", count=2))
     at = now()

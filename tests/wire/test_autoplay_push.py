@@ -61,12 +61,12 @@ def pushing(product: str, received: Received) -> dict[str, Any]:
 
 
 def test_every_frame_is_pushed_signed_in_order_and_again_after_a_crash(
-    ledger_url: str, launch: Launch, serve: Serve
+    postgres_url: str, launch: Launch, serve: Serve
 ) -> None:
     """The endpoint fails now and then, and the service is killed in the middle: nothing is lost. What was
     recorded before the endpoint was named stays where it is."""
     received = serve(lambda n: 503 if n in (3, 4) else 200)
-    server = launch(ledger_url)
+    server = launch(postgres_url)
     server.put(config("acme", triggers=[]))
     server.post("acme", action("s", "Before"))
     server.put(pushing("acme", received))
@@ -74,7 +74,7 @@ def test_every_frame_is_pushed_signed_in_order_and_again_after_a_crash(
     for title in wanted[:6]:
         server.post("acme", action("s", title))
     server.kill()
-    again = launch(ledger_url)
+    again = launch(postgres_url)
     for title in wanted[6:]:
         again.post("acme", action("s", title))
     until(lambda: received.titles()[-1:] == wanted[-1:], within_s=20)
@@ -88,9 +88,9 @@ def test_every_frame_is_pushed_signed_in_order_and_again_after_a_crash(
     lag = 'nudgeledger_push_lag_seconds{product="acme"} 0.0'
     until(lambda: lag in again.http.get("/metrics").text)
     again.stop()
-    assert command("verify", "--database-url", ledger_url).returncode == 0
+    assert command("verify", "--database-url", postgres_url).returncode == 0
     quiet = len(received.payloads)
-    last = launch(ledger_url)
+    last = launch(postgres_url)
     last.post("acme", action("s", "Last"))
     until(lambda: len(received.payloads) == quiet + 1)
     time.sleep(0.3)

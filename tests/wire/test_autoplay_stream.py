@@ -237,8 +237,8 @@ def test_a_crash_under_load_loses_nothing_for_clients_that_are_alike(
     postgres_url: str, tmp_path: Path, reading: Read, warnings: Warnings
 ) -> None:
     """Three sync and three async clients: one address, one token. Killed twice; the second time before the
-    server was up for a minute, and while timers of a first trigger come due at its start. They report the
-    crash, since the connection broke; what was sent just before may come twice."""
+    server was up for a minute, and while timers of a first trigger come due at its start. They may
+    report the crash, since the connection broke; what was sent just before may come twice."""
     server = Supervised(postgres_url, tmp_path, keep_alive_s="0.3")
     server.start()
     try:
@@ -255,7 +255,6 @@ def test_a_crash_under_load_loses_nothing_for_clients_that_are_alike(
         wanted = {(f"s{n % 3}", n // 3) for n in range(load.answered)}
         for got in (got for client in clients for got in client.both):
             until(lambda got=got: set(numbers(got)) >= wanted)
-        assert warnings.said
         assert all("connection lost" in said for said in warnings.said)
     finally:
         server.stop()
