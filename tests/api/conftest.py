@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,26 @@ def postgres_server(
 def server(request: pytest.FixtureRequest) -> serving.Server:
     """A running server, once on each database. Other tests use it too: take a product of your own."""
     name = "sqlite_server" if request.param == "sqlite" else "postgres_server"
+    found: serving.Server = request.getfixturevalue(name)
+    return found
+
+
+def _one(request: pytest.FixtureRequest) -> str:
+    """One of the two databases, always the same for a test: half of a module's tests run on each."""
+    name = getattr(request.node, "originalname", None) or request.node.name
+    return ("sqlite", "postgresql")[zlib.crc32(name.encode()) % 2]
+
+
+@pytest.fixture
+def one_url(request: pytest.FixtureRequest) -> str:
+    """For tests that start processes, or talk with a vendor, and ask nothing of the store itself."""
+    url: str = request.getfixturevalue("sqlite_url" if _one(request) == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def one_server(request: pytest.FixtureRequest) -> serving.Server:
+    name = "sqlite_server" if _one(request) == "sqlite" else "postgres_server"
     found: serving.Server = request.getfixturevalue(name)
     return found
 

@@ -14,6 +14,11 @@ from domain.instants import SECOND
 from tests.api.serving import Server, action, command, config, fact, product_id, saves, trigger
 
 
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
+
+
 def refused(server: Server, product: str, body: bytes, status: int = 422) -> dict[str, object]:
     """The problem that a body of events meets; the session `s` does not come to be."""
     answer = server.http.post(f"/v1/products/{product}/events", content=body)

@@ -30,6 +30,11 @@ BODY = "Try bulk edit?"
 
 
 @pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
+
+
+@pytest.fixture
 def rasa() -> Iterator[FakeRasa]:
     with running(FakeRasa()) as found:
         yield found

@@ -23,6 +23,11 @@ from tests.api.serving import COMMAND, ROOT, command, config, saves, until
 TABLES = ("backtests", "backtest_decisions", "decisions", "sessions")
 
 
+@pytest.fixture
+def ledger_url(one_url: str) -> str:
+    return one_url
+
+
 def one_line(text: str) -> str:
     assert text.startswith("nudgeledger: ")
     assert text.count("\n") == 1, text

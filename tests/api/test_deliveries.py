@@ -29,6 +29,11 @@ from tests.conftest import Run
 FINAL = ("nudge_delivered", "delivery_failed", "delivery_unknown")
 
 
+@pytest.fixture
+def ledger_url(one_url: str) -> str:
+    return one_url
+
+
 def hooked(product: str, url: str | None, timeout_s: float = 1, **changes: Any) -> dict[str, Any]:
     """Three saves are answered with a nudge by the webhook channel."""
     hook = {"url": url, "timeout_s": timeout_s}

@@ -21,6 +21,11 @@ SAVE = {"type": "save", "title": "Save changes"}
 
 
 @pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
+
+
+@pytest.fixture
 def inkeep(server: Server) -> tuple[Server, str]:
     product = product_id()
     row = trigger(target="[data-guide='bulk']", limits={"per_session": 1})

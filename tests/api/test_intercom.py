@@ -37,6 +37,11 @@ FINAL = ("nudge_delivered", "delivery_failed", "delivery_unknown")
 
 
 @pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
+
+
+@pytest.fixture
 def intercom() -> Iterator[FakeIntercom]:
     with running(FakeIntercom(SECRET)) as found:
         yield found

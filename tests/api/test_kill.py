@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import httpx
+import pytest
 
 from domain import instants
 from domain.instants import SECOND
@@ -17,6 +18,11 @@ from tests.api.conftest import Launch
 from tests.api.inside import stored
 from tests.api.serving import action, command, config, fact, trigger, until
 from tests.conftest import Run
+
+
+@pytest.fixture
+def ledger_url(one_url: str) -> str:
+    return one_url
 
 
 def test_a_kill_in_the_middle_of_a_load_loses_nothing_that_was_answered(

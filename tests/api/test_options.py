@@ -37,6 +37,11 @@ TOURS = [
 
 
 @pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
+
+
+@pytest.fixture
 def offered(server: Server) -> Iterator[tuple[Server, str, str]]:
     """A server, a product, and a nudge that is on in session `s`."""
     product = product_id()

@@ -26,6 +26,11 @@ OPTIONS = [{"id": "show", "label": "Show me", "user_tour_exists": True, "user_to
 
 
 @pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
+
+
+@pytest.fixture
 def touring(server: Server) -> tuple[Server, str]:
     product = product_id()
     rules = config(product, triggers=[trigger(options=OPTIONS)], channels=CHANNELS)

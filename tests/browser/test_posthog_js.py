@@ -231,9 +231,10 @@ def test_uncompressed_bodies_come_after_a_preflight(newest: Shop) -> None:
 
 def test_without_a_remote_script_the_config_is_json(newest: Shop) -> None:
     newest.open(disable_external_dependency_loading=True)
+    newest.until(lambda: ("GET", f"/array/{newest.token}/config", 200) in newest.asked)
+    newest.page.wait_for_timeout(300)  # it captures once it has read the answer
     newest.page.get_by_role("button").click()
     newest.until(lambda: newest.actions() == ["pageview", "click"])
-    assert ("GET", f"/array/{newest.token}/config", 200) in newest.asked
 
 
 def test_what_is_typed_is_nowhere(newest: Shop) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.conftest import launch, postgres_server, product, server, sqlite_server
+from tests.api.conftest import launch, one_server, one_url, postgres_server, product, server, sqlite_server
 
 __all__ = [
     "clients",
     "launch",
+    "one_server",
+    "one_url",
     "postgres_server",
     "product",
     "server",

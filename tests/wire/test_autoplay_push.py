@@ -25,6 +25,11 @@ SECRET = "a secret of the host's"
 Serve = Callable[[Callable[[int], int]], "Received"]
 
 
+@pytest.fixture
+def ledger_url(one_url: str) -> str:
+    return one_url
+
+
 class Received:
     """What a real receiver made of the requests that its endpoint took."""
 
