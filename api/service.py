@@ -5,7 +5,6 @@ Every answer comes after the commit. Raises the errors of `domain.errors`.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -44,11 +43,12 @@ from api.recorder import Recorder
 from api.sessionizing import Sessionizing
 from api.settings import Settings
 from api.timers import Timers
+from api.unattended import Unattended
 from api.vendors.following import Following
 from api.watching import Watching
 from domain import codec, events
 from domain.envelope import PRODUCT_STREAM, Recorded, name_in, nudge_stream, session_stream
-from domain.errors import Fault, InvalidInput, NotFound, NudgeledgerError, UnknownProduct, WrongSecret
+from domain.errors import Fault, InvalidInput, NotFound, UnknownProduct, WrongSecret
 from domain.instants import DAY, optional_text, text
 from domain.machine import PROACTIVE
 from domain.run import Live
@@ -89,7 +89,8 @@ class Service:
         )
         self.timers = Timers(self.recorder)
         self.follower = Follower(self.recorder)
-        self.watching = Watching(self.recorder, settings, self._spawn)
+        self._background = Unattended("background_failed")
+        self.watching = Watching(self.recorder, settings, self._background.spawn)
         self.recorder.on_written = self._written
         self.explaining = Explaining(ledger, self.clock, self.predicates, self.hub)
         self.recorder.on_moved = self._moved
@@ -102,13 +103,12 @@ class Service:
         self.calls = Calls()
         parts = Parts(self.recorder)
         self.deliveries = Deliveries(self.recorder, all_channels(self.calls, parts))
-        self.guidance = Guidance(self, self._spawn)
+        self.guidance = Guidance(self, self._background.spawn)
         self.injecting = Injecting(self, Rasa(self.calls))
         self.following = Following(self, Intercom(self.calls, parts), parts)
         self.replies = Replies(self)
         self.feed = Feed(self.recorder, settings, self.directory)
         self.acts = Memory()
-        self._background: set[asyncio.Task[Any]] = set()
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -142,9 +142,7 @@ class Service:
             await part.stop()
         await self.follower.stop()
         await self.timers.stop()
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._background.stop()
         await self.recorder.stop()
         await self.models.stop()
         await self.calls.stop()
@@ -191,7 +189,7 @@ class Service:
         outcome = (await self.recorder.submit(job))[0]
         if outcome.written:
             self.directory.forget()
-            self._spawn(self._rearm(product))
+            self._background.spawn(self._rearm(product))
         return {"product_id": product, "revision": outcome.value, "activated": bool(outcome.written)}
 
     async def validate_config(self, product: str, raw: Any) -> dict[str, Any]:
@@ -488,7 +486,7 @@ class Service:
         """A connection ended; what a legacy one held and nobody saw goes to the next."""
         held = self.hub.leave(connection)
         if held:
-            self._spawn(self.hand_over(connection.product, connection.user_id, frozenset(held)))
+            self._background.spawn(self.hand_over(connection.product, connection.user_id, frozenset(held)))
 
     async def hand_over(self, product: str, user_id: str, held: frozenset[str]) -> None:
         """Send nudges, whose streams ended before anybody saw them, to the next that listens."""
@@ -513,7 +511,7 @@ class Service:
                     if sent:
                         self.delivered(product, row.event_id, sent)
                 case events.NudgeShown() as shown:
-                    self._spawn(self._shown(product, row, shown))
+                    self._background.spawn(self._shown(product, row, shown))
                 case events.NudgeClosed(user_id=str() as user_id) as closed:
                     nudge_id = name_in(row.stream)
                     self.hub.closed(product, user_id, nudge_id, closed.reason, row.position)
@@ -541,20 +539,7 @@ class Service:
     def delivered(self, product: str, nudge_id: str, connections: int) -> None:
         fact = (nudge_stream(nudge_id), events.NudgeDelivered("toast", connections), self.clock.new_id())
         job = EngineJob(product, self.clock.new_id(), facts=(fact,))
-        self._spawn(self.recorder.submit(job))
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(self._quietly(work))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _quietly(self, work: Any) -> None:
-        try:
-            await work
-        except NudgeledgerError as error:
-            log.warning("background_failed", error=str(error))
-        except Exception as error:  # whatever it is: nobody waits for it, so say it here
-            log.error("background_failed", error=type(error).__name__, exc_info=True)
+        self._background.spawn(self.recorder.submit(job))
 
 
 def _is_toast(offered: events.NudgeOffered) -> bool:

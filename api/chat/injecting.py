@@ -10,22 +10,22 @@ the next start, where that is within a minute of the question.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import structlog
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from api.chat import nudges, options, saying
 from api.chat.nudges import Nudge
 from api.chat.options import Told
-from api.chat.saying import FOLLOW_UP, NotTaken, Saying, Spot
+from api.chat.saying import FOLLOW_UP, Saying, Spot
 from api.delivery import parts
 from api.delivery.jobs import NEWS
 from api.delivery.jobs import Answer as Step
+from api.delivery.port import DeliveryError
 from api.delivery.rasa import Rasa, Said
+from api.unattended import Unattended
 from domain import events
 from domain.envelope import OUTSIDE, Recorded, name_in
-from domain.errors import NotCarriedOut, NotFound, NudgeledgerError
+from domain.errors import NotCarriedOut, NotFound
 from domain.instants import SECOND
 from domain.nudge import DELIVERED, TRYING, UNKNOWN
 from eventstore import reader
@@ -34,14 +34,8 @@ from projections import facts, lookups
 if TYPE_CHECKING:
     from api.service import Service
 
-log = structlog.get_logger()
-
 FOLLOW_UP_AFTER_S = 0.6  # behind the question
-FOLLOW_UP_TRIES = 4
-PAUSE_S = 1.0  # before a follow-up that was refused for now is tried again; doubled each time
-LONGEST_PAUSE_S = 30.0
 LOOKED_BACK = 50_000  # positions in which a start looks for attempts that nobody settled
-STOPPING_S = 5.0  # that a stop waits for follow-ups under way
 WAKING_S = 0.01  # behind the end of an attempt, before it is looked whether it was settled
 SETTLED = (Rasa.name, FOLLOW_UP, parts.INTERCOM_TEXT, parts.INTERCOM_FOLLOW_UP)  # by no worker
 
@@ -59,21 +53,17 @@ class Injecting:
 
     def __init__(self, service: Service, rasa: Rasa) -> None:
         self._service, self._saying = service, Saying(service.recorder, rasa)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Unattended("follow_up_failed", DeliveryError)
 
     async def start(self) -> None:
         """Begin with what an earlier process left in the middle of an attempt."""
         async with self._service.ledger.reader() as conn:
             rows = await lookups.recent_of_type(conn, events.DeliveryAttempted.TYPE, LOOKED_BACK)
-        self._spawn(self._settle_left(rows))
+        self._background.spawn(self._settle_left(rows))
 
     async def stop(self) -> None:
         """Let follow-ups under way be said."""
-        if self._background:
-            _, late = await asyncio.wait(self._background, timeout=STOPPING_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._background.stop(parts.STOPPING_S)
 
     async def inject(
         self, product: str, user_id: str | None, trigger_id: str | None, sender_id: str
@@ -94,10 +84,10 @@ class Injecting:
         if not isinstance(step.event, events.DeliveryAttempted):
             _check_said(step)
             if step.standing.status == DELIVERED:  # perhaps by itself, with nothing said behind it
-                self._spawn(self._follow_up(spot))
+                self._background.spawn(self._follow_up(spot))
             return Injected(nudge, False, Said())
         said = await self._saying.say(spot, step.event, nudge.body)
-        self._spawn(self._follow_up(spot))
+        self._background.spawn(self._follow_up(spot))
         return Injected(nudge, True, said)
 
     # --- inside ----------------------------------------------------------------------------------
@@ -125,18 +115,7 @@ class Injecting:
         text, _ = await asyncio.gather(
             self._service.assistant.follow_up(spot.product, spot.nudge_id), asyncio.sleep(FOLLOW_UP_AFTER_S)
         )
-        for tried in range(FOLLOW_UP_TRIES):
-            step = await self._saying.begin(spot, FOLLOW_UP)
-            if not isinstance(step.event, events.DeliveryAttempted):
-                return
-            try:
-                await self._saying.say(spot, step.event, text)
-            except NotTaken as error:
-                if error.final:
-                    return
-                await asyncio.sleep(max(PAUSE_S * 2**tried, min(error.after or 0.0, LONGEST_PAUSE_S)))
-            else:
-                return
+        await self._saying.follow_up(spot, text)
 
     async def _settle_left(self, rows: Sequence[Recorded]) -> None:
         """An attempt that nobody settled by its end is one of which nobody knows; a question that was said
@@ -156,7 +135,7 @@ class Injecting:
                 standing = await self._saying.parts.standing(product, nudge_id, channel)
             recent = self._service.clock.now() - row.recorded_at <= NEWS
             if channel == Rasa.name and standing.status == DELIVERED and recent:
-                self._spawn(self._resume(product, nudge_id))
+                self._background.spawn(self._resume(product, nudge_id))
 
     async def _resume(self, product: str, nudge_id: str) -> None:
         """Say the follow-up of a question that a user asked for, unless an attempt was made."""
@@ -174,11 +153,6 @@ class Injecting:
         ):
             await self._follow_up(Spot(product, nudge_id, nudge.trigger_id, asked.conversation_id, settings))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(_quietly(work))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
 
 def _check_said(step: Step) -> None:
     """Where no attempt is made. Raises NotCarriedOut unless the question is said, or being said."""
@@ -186,12 +160,3 @@ def _check_said(step: Step) -> None:
         raise NotCarriedOut(saying.ONCE)
     if step.standing.status not in (DELIVERED, TRYING):
         raise NotCarriedOut(f"the chat refused the question {step.standing.attempt} times: it is given up")
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except NudgeledgerError as error:
-        log.warning("follow_up_failed", error=str(error))
-    except Exception as error:  # whatever it is: nobody waits for it, so say it here
-        log.error("follow_up_failed", error=type(error).__name__, exc_info=True)

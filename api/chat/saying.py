@@ -3,11 +3,12 @@ recorded. At most once."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from api.delivery.jobs import Answer
 from api.delivery.parts import Parts
-from api.delivery.port import DeliveryError, TryLater, Uncertain
+from api.delivery.port import DeliveryError, Uncertain
 from api.delivery.rasa import Rasa, Said
 from api.recorder import Recorder
 from domain import events
@@ -28,14 +29,6 @@ class Spot(NamedTuple):
     settings: Settings
 
 
-class NotTaken(NotCarriedOut):
-    """The chat did not take a text. `final`: it is not to be tried again. `after`: seconds it asked for."""
-
-    def __init__(self, detail: str, after: float | None, final: bool) -> None:
-        super().__init__(detail)
-        self.after, self.final = after, final
-
-
 class Saying:
     def __init__(self, recorder: Recorder, rasa: Rasa) -> None:
         self._recorder, self._rasa = recorder, rasa
@@ -46,21 +39,34 @@ class Saying:
         return await self.parts.begin(spot.product, spot.nudge_id, channel, spot.settings.timeout)
 
     async def say(self, spot: Spot, attempted: events.DeliveryAttempted, text: str) -> Said:
-        """Make a recorded attempt, and record its outcome. Raises NotTaken."""
-
-        async def call() -> Said:
-            now = self._recorder.clock.now()
-            where = (spot.nudge_id, spot.trigger_id, now)
-            return await self._rasa.say(spot.settings, spot.conversation_id, text, *where)
-
-        timeout = spot.settings.timeout
+        """Make a recorded attempt, and record its outcome. Raises NotCarriedOut."""
         try:
             return await self.parts.carry(
-                spot.product, spot.nudge_id, attempted, timeout, call, lambda said: said.reference
+                spot.product,
+                spot.nudge_id,
+                attempted,
+                spot.settings.timeout,
+                self._call(spot, text),
+                _reference,
             )
         except Uncertain:
-            raise NotTaken(ONCE, None, True) from None
-        except TryLater as error:
-            raise NotTaken(error.error, error.after, False) from None
+            raise NotCarriedOut(ONCE) from None
         except DeliveryError as error:
-            raise NotTaken(error.error, None, True) from None
+            raise NotCarriedOut(error.error) from None
+
+    async def follow_up(self, spot: Spot, text: str) -> None:
+        """Say what helps behind a question. Raises DeliveryError."""
+        timeout = spot.settings.timeout
+        call = self._call(spot, text)
+        await self.parts.tell(spot.product, spot.nudge_id, FOLLOW_UP, timeout, call, _reference)
+
+    def _call(self, spot: Spot, text: str) -> Callable[[], Awaitable[Said]]:
+        async def call() -> Said:
+            where = (spot.nudge_id, spot.trigger_id, self._recorder.clock.now())
+            return await self._rasa.say(spot.settings, spot.conversation_id, text, *where)
+
+        return call
+
+
+def _reference(said: Said) -> str | None:
+    return said.reference

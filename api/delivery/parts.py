@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from api.delivery import backoff
 from api.delivery.jobs import SLACK, Answer, Decide, DeliveryJob, Steps, settle
-from api.delivery.port import DeliveryError, Refused, Uncertain
+from api.delivery.port import DeliveryError, Refused, TryLater, Uncertain
 from api.recorder import Recorder
 from domain import events
 from domain.errors import Unavailable
@@ -20,6 +20,10 @@ from domain.nudge import DELIVERED, TRYING, UNKNOWN, NudgeState, Standing
 INTERCOM_TEXT: Final = "intercom_text"  # the nudge's question, where quick replies cannot carry it
 INTERCOM_FOLLOW_UP: Final = "intercom_follow_up"
 MOST_ATTEMPTS: Final = backoff.MOST_ATTEMPTS + 4  # of one text: a user may ask when the worker has given up
+TRIES: Final = 4  # of a text that nobody waits for
+PAUSE_S: Final = 1.0  # before one that was refused for now is tried again; doubled each time
+LONGEST_PAUSE_S: Final = 30.0
+STOPPING_S: Final = 5.0  # that a stop waits for such texts under way
 
 _STOPPED = "the service stopped during the attempt"
 
@@ -80,6 +84,28 @@ class Parts:
         else:
             await ended(events.DeliveryFailed(channel, attempt, failure.error, failure.status))
         raise failure
+
+    async def tell(
+        self,
+        product: str,
+        nudge_id: str,
+        channel: str,
+        within: int,
+        call: Callable[[], Awaitable[T]],
+        reference: Callable[[T], str | None],
+    ) -> None:
+        """Say a text that nobody waits for: again after a pause where it surely was not taken
+        and may be later. Does nothing where it was said, or may have been. Raises DeliveryError."""
+        for tried in range(TRIES):
+            step = await self.begin(product, nudge_id, channel, within)
+            if not isinstance(step.event, events.DeliveryAttempted):
+                return
+            try:
+                await self.carry(product, nudge_id, step.event, within, call, reference)
+            except TryLater as later:
+                await asyncio.sleep(max(PAUSE_S * 2**tried, min(later.after or 0.0, LONGEST_PAUSE_S)))
+            else:
+                return
 
     async def step(self, product: str, nudge_id: str, channel: str, decide: Decide) -> Answer:
         """Record what is decided on the nudge's own stream."""

@@ -51,12 +51,7 @@ def translate(data: object, received_at: int) -> Arrived:
     for index, item in enumerate(items):
         faults: list[Fault] = []
         arrival = _event(item, f"events[{index}]", received_at, (sent, sent_raw), forms, faults)
-        if faults:
-            arrived.reject(index, faults)
-        elif arrival is None:
-            arrived.ignored += 1
-        else:
-            arrived.events.append(arrival)
+        arrived.take(index, arrival, faults)
     return arrived
 
 

@@ -33,6 +33,15 @@ class Arrived:
         """Whether every event of the body was rejected."""
         return bool(self.rejected) and not self.events and not self.ignored
 
+    def take(self, place: int, arrival: Arrival | None, faults: list[Fault]) -> None:
+        """The event at this place, None where it says nothing of interest; or its faults."""
+        if faults:
+            self.reject(place, faults)
+        elif arrival is None:
+            self.ignored += 1
+        else:
+            self.events.append(arrival)
+
     def reject(self, place: int, faults: list[Fault]) -> None:
         self.rejected += faults
         self.bad.append(place)

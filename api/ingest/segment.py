@@ -91,12 +91,7 @@ def _translated(items: list[Any], key: str, sent: Sent, kind: str | None, source
         faults: list[Fault] = []
         path = f"{key}[{index}]" if key or len(items) > 1 else ""
         arrival = _event(item, path, sent, kind, source, faults)
-        if faults:
-            arrived.reject(index, faults)
-        elif arrival is None:
-            arrived.ignored += 1
-        else:
-            arrived.events.append(arrival)
+        arrived.take(index, arrival, faults)
     return arrived
 
 

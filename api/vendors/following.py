@@ -5,40 +5,30 @@ What a stop or a crash prevented is said after the next start, where the answer 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
-
-import structlog
+from typing import TYPE_CHECKING, Final
 
 from api.chat import nudges, options
 from api.delivery.intercom import Intercom
 from api.delivery.jobs import NEWS
-from api.delivery.parts import INTERCOM_FOLLOW_UP, Parts
-from api.delivery.port import DeliveryError, TryLater
+from api.delivery.parts import INTERCOM_FOLLOW_UP, STOPPING_S, Parts
+from api.delivery.port import DeliveryError
+from api.unattended import Unattended
 from api.vendors.intercom import declines
 from api.vendors.notices import SOURCE
 from domain import events
 from domain.envelope import Recorded, name_in
-from domain.errors import NudgeledgerError
 from projections import facts, lookups
 
 if TYPE_CHECKING:
     from api.service import Service
 
-log = structlog.get_logger()
-
-TRIES: Final = 4
-PAUSE_S: Final = 1.0  # before a follow-up that was refused for now is tried again; doubled each time
-LONGEST_PAUSE_S: Final = 30.0
-STOPPING_S: Final = 5.0  # that a stop waits for follow-ups under way
 LOOKED_BACK: Final = 50_000  # positions in which a start looks for answers
 
 
 class Following:
     def __init__(self, service: Service, intercom: Intercom, parts: Parts) -> None:
         self._service, self._intercom, self._parts = service, intercom, parts
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Unattended("follow_up_failed", DeliveryError)
 
     async def start(self) -> None:
         """Go on with what an earlier process owed."""
@@ -47,24 +37,15 @@ class Following:
             rows = await lookups.recent_of_type(conn, events.OptionClicked.TYPE, LOOKED_BACK)
         for row in rows:
             if row.source == SOURCE and now - row.recorded_at <= NEWS:
-                self._spawn(self._resume(row))
+                self._background.spawn(self._resume(row))
 
     async def stop(self) -> None:
         """Let follow-ups under way be said."""
-        if self._background:
-            _, late = await asyncio.wait(self._background, timeout=STOPPING_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._background.stop(STOPPING_S)
 
     def ask(self, product: str, nudge_id: str, conversation_id: str) -> None:
         """Say it soon; nobody waits for it."""
-        self._spawn(self._say(product, nudge_id, conversation_id))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(_quietly(work))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._background.spawn(self._say(product, nudge_id, conversation_id))
 
     async def _resume(self, row: Recorded) -> None:
         """What is owed to a tap that was recorded; what was said, or may have been, is not said again."""
@@ -86,31 +67,11 @@ class Following:
         if settings is None:
             return
         text = await self._service.assistant.follow_up(product, nudge_id)
-        for tried in range(TRIES):
-            step = await self._parts.begin(product, nudge_id, INTERCOM_FOLLOW_UP, settings.timeout)
-            if not isinstance(step.event, events.DeliveryAttempted):
-                return
-            try:
-                await self._parts.carry(
-                    product,
-                    nudge_id,
-                    step.event,
-                    settings.timeout,
-                    lambda: self._intercom.comment(
-                        settings, conversation_id, text, self._service.clock.now()
-                    ),
-                    lambda part: part.id,
-                )
-            except TryLater as later:
-                await asyncio.sleep(max(PAUSE_S * 2**tried, min(later.after or 0.0, LONGEST_PAUSE_S)))
-            else:
-                return
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except (NudgeledgerError, DeliveryError) as error:
-        log.warning("follow_up_failed", error=str(error))
-    except Exception as error:  # whatever it is: nobody waits for it, so say it here
-        log.error("follow_up_failed", error=type(error).__name__, exc_info=True)
+        await self._parts.tell(
+            product,
+            nudge_id,
+            INTERCOM_FOLLOW_UP,
+            settings.timeout,
+            lambda: self._intercom.comment(settings, conversation_id, text, self._service.clock.now()),
+            lambda part: part.id,
+        )

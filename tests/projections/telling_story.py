@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from api.jobs import TimerJob
@@ -70,8 +69,7 @@ class Story:
     async def put(self, rules: dict[str, Any]) -> None:
         """A config, and every session looked at anew: the service does that by and by."""
         await self.service.put_config("p", rules)
-        while self.service._background:
-            await asyncio.gather(*self.service._background)
+        await self.service._background.settle()
 
     async def wait(self, seconds: float, *, timers: bool = True) -> None:
         """Time passes; `timers` False: and nobody looks, as while the service is down."""
