@@ -12,13 +12,14 @@ import hashlib
 import hmac
 import itertools
 import json
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from tests.fakes.answering import answering
 
 Part = dict[str, Any]
 
@@ -110,36 +111,8 @@ def _error(status: int, code: str, field: str | None = None) -> tuple[int, dict[
 
 @contextmanager
 def running(intercom: FakeIntercom) -> Iterator[FakeIntercom]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("content-length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, found, extra = intercom.answer(self.path, headers, raw)
-            data = json.dumps(found).encode()
-            try:
-                self.send_response(status)
-                for name, value in extra.items():
-                    self.send_header(name, value)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:
-                pass  # whoever asked has gone
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = intercom.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with answering(intercom.answer) as intercom.server:
         yield intercom
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 # --- webhooks ----------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ another the messages come back in the answer.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.fakes.answering import answering
 
 
 class Text(NamedTuple):
@@ -86,30 +87,5 @@ class FakeRasa:
 
 @contextmanager
 def running(rasa: FakeRasa) -> Iterator[FakeRasa]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, found = rasa.answer(self.path, body)
-            data = json.dumps(found).encode()
-            try:
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:
-                pass  # whoever asked has gone
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = rasa.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with answering(lambda path, headers, body: (*rasa.answer(path, body), {})) as rasa.server:
         yield rasa
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
